@@ -1,0 +1,1 @@
+"""asm: an assembler for GNU as compatible Intel syntax."""

@@ -1,0 +1,1 @@
+"""vtx: a deterministic x86-64 computer with Intel VT-x."""
