@@ -4,6 +4,7 @@ Everything else in the house imports names and numbers from here. Must not know 
 nothing in this package executes, checks or builds machine state.
 """
 
+from vtx.spec.clocks import Clock, clock, clocks, rdrand_seed, rtc_epoch
 from vtx.spec.controls import (
     CONTROLS,
     Control,
@@ -13,6 +14,8 @@ from vtx.spec.controls import (
     control_words,
     controls,
 )
+from vtx.spec.cpuid import advertised, cpuid_words, read_cpuid, xcr0_supported
+from vtx.spec.exceptions import VECTORS, ExceptionVector, exception, exceptions
 from vtx.spec.exits import (
     EXITS,
     ExitReason,
@@ -22,9 +25,11 @@ from vtx.spec.exits import (
     instruction_error,
     instruction_errors,
 )
+from vtx.spec.features import Cache, Feature, Profile, feature, features, profile, profiles
 from vtx.spec.fields import FIELDS, VmcsField, field, fields
 from vtx.spec.layouts import Bits
 from vtx.spec.msrs import MSRS, Msr, msr, msrs
+from vtx.spec.places import PortRange, Region, port_range, port_ranges, region, regions
 from vtx.spec.tables import SpecError
 
 __all__ = [
@@ -32,24 +37,50 @@ __all__ = [
     "EXITS",
     "FIELDS",
     "MSRS",
+    "VECTORS",
     "Bits",
+    "Cache",
+    "Clock",
     "Control",
     "ControlWord",
+    "ExceptionVector",
     "ExitReason",
+    "Feature",
     "InstructionError",
     "Msr",
+    "PortRange",
+    "Profile",
+    "Region",
     "SpecError",
     "VmcsField",
+    "advertised",
+    "clock",
+    "clocks",
     "control",
     "control_word",
     "control_words",
     "controls",
+    "cpuid_words",
+    "exception",
+    "exceptions",
     "exit_reason",
     "exit_reasons",
+    "feature",
+    "features",
     "field",
     "fields",
     "instruction_error",
     "instruction_errors",
     "msr",
     "msrs",
+    "port_range",
+    "port_ranges",
+    "profile",
+    "profiles",
+    "rdrand_seed",
+    "read_cpuid",
+    "region",
+    "regions",
+    "rtc_epoch",
+    "xcr0_supported",
 ]

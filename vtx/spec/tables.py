@@ -46,10 +46,15 @@ def read_table(name: str) -> dict[str, Any]:
 def rows(table: str, key: str, row_type: type[Row]) -> tuple[Row, ...]:
     """The rows `key` of a table as values of `row_type`, checked against its annotations."""
     raw = read_table(table).get(key, [])
+    return tuple(typed(row, row_type, f"{table}.toml, {key}[{i}]") for i, row in enumerate(raw))
+
+
+def typed(raw: object, row_type: type[Row], where: str) -> Row:
+    """One raw row as a value of `row_type`; SpecError names the place `where` when it misfits."""
     try:
-        return msgspec.convert(raw, tuple[row_type, ...])  # type: ignore[valid-type]
+        return msgspec.convert(raw, row_type)
     except msgspec.ValidationError as error:
-        raise SpecError(f"spec table {table}.toml, {key}: {error}") from None
+        raise SpecError(f"spec table {where}: {error}") from None
 
 
 def lookup(what: str, index: Mapping[str, Row], name: str) -> Row:
