@@ -4,6 +4,7 @@ Everything else in the house imports names and numbers from here. Must not know 
 nothing in this package executes, checks or builds machine state.
 """
 
+from vtx.spec.checks import EntryCheck, entry_check, entry_checks
 from vtx.spec.clocks import Clock, clock, clocks, rdrand_seed, rtc_epoch
 from vtx.spec.controls import (
     CONTROLS,
@@ -43,6 +44,7 @@ __all__ = [
     "Clock",
     "Control",
     "ControlWord",
+    "EntryCheck",
     "ExceptionVector",
     "ExitReason",
     "Feature",
@@ -61,6 +63,8 @@ __all__ = [
     "control_words",
     "controls",
     "cpuid_words",
+    "entry_check",
+    "entry_checks",
     "exception",
     "exceptions",
     "exit_reason",
