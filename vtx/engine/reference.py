@@ -1,0 +1,259 @@
+"""The reference engine: finds code, runs it block by block or instruction by instruction.
+
+It executes until a virtual time, an event that needs attention, or a stop. Which of the two
+readers of the algebra runs the programs is a constructor argument; both give the same state
+after every instruction. What happens *between* instructions is `engine.boundary`'s business.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from vtx.engine.evaluate import Evaluator
+from vtx.engine.families import load_all
+from vtx.engine.generate import RETIRED, RIP, Step, compile_block
+from vtx.engine.namespace import Namespace
+from vtx.engine.translate import LONGEST, Translated, translate_bytes
+from vtx.isa.key import Key, current_key
+from vtx.isa.layout import SLOTS
+from vtx.isa.program import Access, Privilege
+from vtx.machine.cpu import EXIT, FAULT, OK, SOFTWARE_EVENT, Cpu
+
+_CS_BASE, _CS_LIMIT, _CS_AR = SLOTS["cs_base"], SLOTS["cs_limit"], SLOTS["cs_ar"]
+_MOST_STEPS = 24
+_MOST_BLOCKS = 60_000
+
+_HANDLERS = {FAULT: "deliver_fault", EXIT: "vm_exit", SOFTWARE_EVENT: "deliver_software_event"}
+"""How a program ended -> the routine that carries on. A routine may end the same ways."""
+
+
+class Block(Protocol):
+    """Runs one or more instructions; returns how they ended."""
+
+    def __call__(self) -> int: ...
+
+
+@dataclass(slots=True)
+class Translation:
+    """A block found in memory."""
+
+    run: Callable[[], int]
+    count: int
+    """Instructions in it."""
+    resync: bool
+    """The key or the interrupt state may differ behind it."""
+
+
+class Reference:
+    """Executes one CPU with the evaluator (`quick=False`) or with generated Python."""
+
+    def __init__(self, cpu: Cpu, features: frozenset[str], *, quick: bool = True) -> None:
+        load_all()
+        self.cpu = cpu
+        self.features = features
+        self.quick = quick
+        self._evaluator = Evaluator(cpu)
+        self._names = Namespace(cpu)
+        self._blocks: dict[tuple[int, Key, bool], Translation] = {}
+        self._of_page: dict[int, list[tuple[int, Key, bool]]] = {}
+        self.key = current_key(cpu.words)
+        cpu.translator = self._translator()
+
+    # --- routines ----------------------------------------------------------------------------
+    def call(self, name: str, *args: int) -> tuple[int, ...] | None:
+        """Run a routine of the algebra; None when it ended in a fault or exit."""
+        if not self.quick:
+            return self._evaluator.call(name, *args)
+        result = self._names.routine(name)(*args)
+        if result is None or isinstance(result, tuple):
+            return result
+        return (result,)
+
+    def _translator(self) -> Callable[[int, int], tuple[int, int] | None]:
+        if self.quick:
+            return self._names.routine("translate")  # type: ignore[return-value]
+        return lambda gva, access: self._evaluator.call("translate", gva, access)  # type: ignore[return-value]
+
+    def settle(self, status: int) -> None:
+        """Deliver what a program ended in, until something is ready to run."""
+        while status != OK:
+            handler = _HANDLERS[status]
+            status = OK if self.call(handler) is not None else self.cpu.status
+        self.key = current_key(self.cpu.words)
+
+    def deliver(self, routine: str, *args: int) -> None:
+        """Run an event-delivery routine and whatever follows from it."""
+        self.settle(OK if self.call(routine, *args) is not None else self.cpu.status)
+
+    # --- instructions ------------------------------------------------------------------------
+    def run_block(self, room: int) -> bool:
+        """Run the next block if it fits in `room` instructions, else one instruction.
+
+        True when the world may look different afterwards: something ended otherwise than by
+        falling through, or the block may change mode or interrupt state.
+        """
+        found = self._find(room < 2)
+        if found is None:
+            self.settle(self.cpu.status)
+            return True
+        if found.count > room:
+            found = self._find(True)
+            if found is None:
+                self.settle(self.cpu.status)
+                return True
+        status = found.run()
+        if status:
+            self.settle(status)
+            return True
+        if found.resync:
+            self.key = current_key(self.cpu.words)
+            return True
+        return False
+
+    def forget_blocks(self) -> None:
+        """Drop every translation (they are made again from memory)."""
+        self._blocks.clear()
+        self._of_page.clear()
+
+    def _find(self, single: bool) -> Translation | None:
+        """The block at RIP; None when fetching it faults."""
+        words = self.cpu.words
+        key = self.key
+        rip = words[RIP]
+        if key.bits != 64:
+            if not key.flat & 2:
+                single = True
+                if not self._inside_code_segment(rip):
+                    return None
+            gva = (rip + words[_CS_BASE]) & 0xFFFF_FFFF
+        else:
+            gva = rip
+        n = 0 if key.cpl == 3 else 1
+        host = self.cpu.tlb.space.fetch[n].get(gva >> 12, -1)
+        if host < 0:
+            host = self._fetch_page(gva, key)
+            if host < 0:
+                return None
+        place = (host + (gva & 0xFFF), key, single or not self.quick)
+        found = self._blocks.get(place)
+        if found is None:
+            found = self._translate(gva, host, place)
+        return found
+
+    def _inside_code_segment(self, rip: int) -> bool:
+        if rip <= self.cpu.words[_CS_LIMIT]:
+            return True
+        self._fault(13, 0)
+        return False
+
+    def _fault(self, vector: int, error: int) -> None:
+        words = self.cpu.words
+        words[SLOTS["fault_vector"]] = vector
+        words[SLOTS["fault_has_error"]] = 1
+        words[SLOTS["fault_error"]] = error
+        self.cpu.status = FAULT
+
+    def _fetch_page(self, gva: int, key: Key) -> int:
+        """Host page to fetch `gva` from, or -1 (the CPU's status says why)."""
+        physical = self.cpu.page_of(gva, _fetch_access(key), False, fetch=True)
+        if physical < 0:
+            return -1
+        host = self.cpu.bus.ram_offset(physical)
+        if host < 0:  # nothing to execute in device space: it reads as ones, which is #UD
+            words = self.cpu.words
+            words[SLOTS["fault_vector"]] = 6
+            words[SLOTS["fault_has_error"]] = words[SLOTS["fault_error"]] = 0
+            self.cpu.status = FAULT
+        return host
+
+    # --- translation -------------------------------------------------------------------------
+    def _translate(self, gva: int, host: int, place: tuple[int, Key, bool]) -> Translation | None:
+        key, single = place[1], place[2]
+        inside = gva & 0xFFF
+        page = bytes(self.cpu.memory[host : host + 4096])
+        steps: list[Step] = []
+        offset, last = 0, None
+        while True:
+            one = translate_bytes(page[inside + offset : inside + offset + LONGEST], key,
+                                  self.features)  # fmt: skip
+            if one is None:
+                break
+            if steps and one.program.alone:
+                break
+            last = one
+            steps.append(Step(one.program, offset, one.length))
+            offset += one.length
+            if single or one.ends_block or len(steps) == _MOST_STEPS or inside + offset >= 4096:
+                break
+        if last is None:
+            return self._across_pages(gva, page[inside:], key)
+        return self._remember(place, host, self._make(steps, key, last))
+
+    def _across_pages(self, gva: int, head: bytes, key: Key) -> Translation | None:
+        """One instruction that continues on the next page; translated afresh each time."""
+        wrap = 0xFFFF_FFFF_FFFF_FFFF if key.bits == 64 else 0xFFFF_FFFF
+        host = self._fetch_page((gva + len(head)) & wrap, key)
+        if host < 0:
+            return None
+        code = head + bytes(self.cpu.memory[host : host + LONGEST])
+        one = translate_bytes(code, key, self.features)
+        assert one is not None, "fifteen bytes are enough for any instruction"
+        return self._make([Step(one.program, 0, one.length)], key, one)
+
+    def _make(self, steps: list[Step], key: Key, last: Translated) -> Translation:
+        resync = last.program.resync or last.program.alone
+        if not self.quick:
+            return Translation(self._evaluated(steps[0], key), 1, resync)
+        ip_mask = 0xFFFF_FFFF_FFFF_FFFF if key.bits == 64 else 0xFFFF_FFFF
+        code = _block_code(steps, ip_mask)
+        for step in steps:
+            self._names.need(step.program.ops)
+        return Translation(self._names.block(code), len(steps), resync)
+
+    def _evaluated(self, step: Step, key: Key) -> Callable[[], int]:
+        words = self.cpu.words
+        mask = 0xFFFF_FFFF_FFFF_FFFF if key.bits == 64 else 0xFFFF_FFFF
+
+        def run() -> int:
+            next_ip = (words[RIP] + step.length) & mask
+            status = self._evaluator.instruction(step.program, next_ip)
+            if status == OK:
+                words[RETIRED] += 1
+            return status
+
+        return run
+
+    def _remember(self, place: tuple[int, Key, bool], host: int, made: Translation) -> Translation:
+        if len(self._blocks) >= _MOST_BLOCKS:
+            self.forget_blocks()
+        self._blocks[place] = made
+        self._of_page.setdefault(host, []).append(place)
+        self.cpu.code.watch(host, self._forget_page)
+        return made
+
+    def _forget_page(self, host: int) -> None:
+        for place in self._of_page.pop(host, ()):
+            self._blocks.pop(place, None)
+
+
+_code: dict[tuple[Any, ...], Any] = {}
+
+
+def _block_code(steps: list[Step], ip_mask: int) -> Any:
+    """Compiled source of a block, shared by all CPUs of the process."""
+    known_as = (ip_mask, *((id(s.program), s.offset) for s in steps))
+    known = _code.get(known_as)
+    if known is None:
+        if len(_code) >= _MOST_BLOCKS:
+            _code.clear()
+        # The programs stay in the entry, so that their id() is not used again.
+        known = _code[known_as] = (compile_block(steps, ip_mask, "<block>"), tuple(steps))
+    return known[0]
+
+
+_USER = Access(privilege=Privilege.USER)
+_SUPERVISOR = Access(privilege=Privilege.SUPERVISOR)
+
+
+def _fetch_access(key: Key) -> Access:
+    return _USER if key.cpl == 3 else _SUPERVISOR

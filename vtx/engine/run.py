@@ -1,0 +1,79 @@
+"""The loop that runs a CPU: blocks while nothing is due, events when they are.
+
+It ends when the machine stops, the CPU sleeps for good, a VM exit reaches a VMM written in
+Python, or virtual time reaches a limit. It knows neither the instruction set nor the VMM.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from vtx.engine.boundary import RFLAGS_IF, SHUTDOWN, Boundary, InterruptSource
+from vtx.engine.reference import Reference
+from vtx.isa.layout import SLOTS
+
+_NEVER = 1 << 64
+_STOP, _ACTIVITY, _RFLAGS = SLOTS["stop"], SLOTS["activity"], SLOTS["rflags"]
+
+
+class Ended(Enum):
+    """Why `Runner.run` returned."""
+
+    STOP = "stop"  # a device asked for it
+    HALTED = "halted"  # asleep, and nothing can wake the CPU
+    SHUTDOWN = "shutdown"  # triple fault
+    VM_EXIT = "vm_exit"  # a VM exit to a VMM outside the emulated CPU
+    LIMIT = "limit"  # virtual time reached the limit
+
+
+@dataclass(slots=True)
+class Runner:
+    """One CPU with its executor and its sources of events."""
+
+    engine: Reference
+    source: InterruptSource | None = None
+    python_root: bool = False
+    """VMX root mode is played by Python: leaving non-root operation ends the run."""
+
+    def run(self, limit: int) -> Ended:
+        """Execute until something ends it, at the latest when now() reaches `limit`."""
+        boundary = Boundary(self.engine, self.source)
+        cpu, words = self.engine.cpu, self.engine.cpu.words
+        while True:
+            if words[_STOP]:
+                return Ended.STOP
+            if self.python_root and words[SLOTS["vmx"]] != 2:
+                return Ended.VM_EXIT
+            if boundary.settle():
+                continue
+            if words[_ACTIVITY] == SHUTDOWN:
+                return Ended.SHUTDOWN
+            now = cpu.now()
+            if now >= limit:
+                return Ended.LIMIT
+            deadline = boundary.deadline(limit)
+            if boundary.asleep:
+                if self._sleeps_for_good(boundary):
+                    return Ended.HALTED
+                boundary.skip_idle(deadline)
+                continue
+            if boundary.slow:
+                boundary.step()
+                continue
+            self._blocks(deadline)
+
+    def _blocks(self, deadline: int) -> None:
+        """Run blocks until `deadline` or until one of them may have changed what is due."""
+        engine, cpu = self.engine, self.engine.cpu
+        cpu.attention = False
+        room = deadline - cpu.now()
+        while room > 0:
+            if engine.run_block(room) or cpu.attention:
+                return
+            room = deadline - cpu.now()
+
+    def _sleeps_for_good(self, boundary: Boundary) -> bool:
+        """Asleep with interrupts off, or with no event to come: nothing wakes the CPU."""
+        words = self.engine.cpu.words
+        if words[SLOTS["vmx"]] != 2 and not words[_RFLAGS] & RFLAGS_IF:
+            return True
+        return boundary.deadline(_NEVER) >= _NEVER

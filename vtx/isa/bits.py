@@ -1,0 +1,1 @@
+"""Bit tests, scans, counts and the BMI instructions."""

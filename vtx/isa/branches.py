@@ -1,0 +1,1 @@
+"""Near control flow: JMP CALL RET Jcc LOOP SETcc."""

@@ -1,0 +1,1 @@
+"""Event delivery through the IDT."""

@@ -1,0 +1,1 @@
+"""GDTR, IDTR, LDTR, TR."""

@@ -1,0 +1,1 @@
+"""Far control transfers."""

@@ -1,0 +1,1 @@
+"""INT n, INT3, INTO, INT1, BOUND, UD, IRET."""

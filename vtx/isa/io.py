@@ -1,0 +1,1 @@
+"""IN, OUT, INS, OUTS."""

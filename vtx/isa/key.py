@@ -1,0 +1,89 @@
+"""The translation key: the only facts a Python `if` in the semantics may test.
+
+Everything in the key is constant over a translated block; when one of these facts changes,
+another block is looked up. All other state is run-time. This module knows how to compute the
+key from state, and nothing about what is done with it.
+"""
+
+from collections.abc import MutableSequence
+from typing import NamedTuple
+
+from vtx.isa.layout import SLOTS
+from vtx.isa.program import Privilege
+
+CR0_PE, CR0_AM, CR0_PG = 1 << 0, 1 << 18, 1 << 31
+CR4_SMAP = 1 << 21
+EFER_LMA = 1 << 10
+RFLAGS_VM, RFLAGS_AC = 1 << 17, 1 << 18
+AR_D, AR_L, AR_UNUSABLE = 1 << 14, 1 << 13, 1 << 16
+
+VMX_OFF, VMX_ROOT, VMX_NON_ROOT = 0, 1, 2
+
+
+class Key(NamedTuple):
+    """Mode and privilege that translated code was built for."""
+
+    bits: int
+    """Default operand and address size of the code: 16, 32 or 64."""
+    stack: int
+    """Width of the stack pointer: 16, 32 or 64."""
+    cpl: int
+    protected: bool
+    """CR0.PE; false in real-address mode."""
+    v86: bool
+    long: bool
+    """IA-32e mode is active (64-bit or compatibility)."""
+    vmx: int
+    """VMX_OFF, VMX_ROOT or VMX_NON_ROOT."""
+    flat: int
+    """Bit n set: segment n (es cs ss ds) has base 0, limit 4 GiB and all rights it may need."""
+    ac: bool
+    """EFLAGS.AC and SMAP let supervisor code touch user pages."""
+    align: bool
+    """Alignment is checked (CPL 3, CR0.AM, EFLAGS.AC)."""
+
+    @property
+    def data_privilege(self) -> Privilege:
+        """On whose behalf this code's explicit data accesses are made."""
+        if self.cpl == 3:
+            return Privilege.USER
+        return Privilege.SUPERVISOR_AC if self.ac else Privilege.SUPERVISOR
+
+
+_SEGMENTS = ("es", "cs", "ss", "ds")
+_FLAT_SLOTS = tuple(
+    (1 << n, SLOTS[f"{s}_base"], SLOTS[f"{s}_limit"], SLOTS[f"{s}_ar"], s == "cs")
+    for n, s in enumerate(_SEGMENTS)
+)
+_CR0, _CR4, _EFER, _RFLAGS = SLOTS["cr0"], SLOTS["cr4"], SLOTS["efer"], SLOTS["rflags"]
+_CS_AR, _SS_AR, _VMX = SLOTS["cs_ar"], SLOTS["ss_ar"], SLOTS["vmx"]
+
+
+def _is_flat(state: MutableSequence[int], base: int, limit: int, ar: int, code: bool) -> bool:
+    if state[base] != 0 or state[limit] != 0xFFFF_FFFF or state[ar] & AR_UNUSABLE:
+        return False
+    kind = state[ar] & 0xF
+    # Readable code, or writable expand-up data.
+    return kind & 0xA == 0xA if code else kind & 0xE == 0x2
+
+
+def current_key(state: MutableSequence[int]) -> Key:
+    """The key that belongs to a CPU's present state words."""
+    cr0, rflags = state[_CR0], state[_RFLAGS]
+    protected = bool(cr0 & CR0_PE)
+    v86 = bool(rflags & RFLAGS_VM) and protected
+    long = bool(state[_EFER] & EFER_LMA)
+    code = state[_CS_AR]
+    bits = 64 if long and code & AR_L else 32 if code & AR_D else 16
+    cpl = 3 if v86 else (state[_SS_AR] >> 5) & 3 if protected else 0
+    stack = 64 if bits == 64 else 32 if state[_SS_AR] & AR_D else 16
+    flat = 0
+    if bits != 64:
+        for bit, base, limit, ar, is_code in _FLAT_SLOTS:
+            if _is_flat(state, base, limit, ar, is_code):
+                flat |= bit
+    return Key(
+        bits, stack, cpl, protected, v86, long, state[_VMX], flat,
+        bool(state[_CR4] & CR4_SMAP and rflags & RFLAGS_AC and cpl != 3),
+        cpl == 3 and bool(cr0 & CR0_AM and rflags & RFLAGS_AC),
+    )  # fmt: skip

@@ -1,0 +1,1 @@
+"""Bitwise logic: AND OR XOR NOT TEST ANDN."""

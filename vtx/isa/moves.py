@@ -1,0 +1,1 @@
+"""Data movement: MOV, exchanges, extensions, conditional moves, flag moves."""

@@ -1,0 +1,1 @@
+"""RDMSR, WRMSR and kin."""

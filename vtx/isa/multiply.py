@@ -1,0 +1,1 @@
+"""Multiplication, division and the decimal adjustments."""

@@ -1,0 +1,1 @@
+"""CPUID, HLT, time stamps, caches, hints."""

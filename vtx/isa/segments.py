@@ -1,0 +1,1 @@
+"""Loading segment registers and asking about descriptors."""

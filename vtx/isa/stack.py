@@ -1,0 +1,1 @@
+"""PUSH, POP, ENTER, LEAVE and their kin."""

@@ -1,0 +1,139 @@
+"""Extended page tables, written in the algebra: guest-physical to host-physical.
+
+`guest_physical` is what the page walk calls for every address it uses. Outside VMX non-root
+operation, or without EPT, it returns its argument. Sources: SDM 3C, The Extended Page Table
+Mechanism (EPT); EPT Violations; EPT Misconfigurations; Accessed and Dirty Flags for EPT.
+"""
+
+from vtx.isa.builder import Builder, Value, routine_
+from vtx.machine.paging import MAXPHYADDR
+
+READ, WRITE, EXECUTE = 1, 2, 4
+LARGE, ACCESSED, DIRTY = 1 << 7, 1 << 8, 1 << 9
+_RIGHTS = 7
+_FRAME = ((1 << MAXPHYADDR) - 1) & ~0xFFF
+_HIGH_RESERVED = ((1 << 52) - 1) & ~((1 << MAXPHYADDR) - 1)
+
+SECONDARY, ENABLE_EPT = 1 << 31, 1 << 1
+EPT_VIOLATION, EPT_MISCONFIGURATION = 48, 49
+
+KIND_WRITE, KIND_FETCH, KIND_FINAL, KIND_NO_GVA = 1, 4, 8, 32
+"""Bits of `kind`: a write, a fetch, the final translation of an access (else a paging-structure
+access), no linear address belongs to it (a PDPTE load)."""
+
+QUALIFICATION_GVA_VALID, QUALIFICATION_FINAL = 1 << 7, 1 << 8
+
+
+@routine_(64, 8, 64, results=(64, 1))
+def guest_physical(b: Builder, gpa: Value, kind: Value, gva: Value) -> None:
+    """Host-physical address of `gpa`, and whether EPT lets it be written."""
+    non_root = b.get("vmx", 8) == 2
+    secondary = (b.get("proc_controls") & SECONDARY) != 0
+    enabled = (b.get("proc2_controls") & ENABLE_EPT) != 0
+    with b.if_(non_root & secondary & enabled):
+        b.return_(*b.call("ept_walk", gpa, kind, gva))
+    b.return_(gpa, b.const(1, 1))
+
+
+def _violation(b: Builder, gpa: Value, kind: Value, gva: Value, rights: Value, ad: Value) -> None:
+    """EPT violation (SDM 3C, Exit Qualification for EPT Violations)."""
+    final = (kind & KIND_FINAL) != 0
+    fetch = (kind & KIND_FETCH) != 0
+    write = (kind & KIND_WRITE) != 0
+    # With EPT accessed and dirty flags, walk accesses count as reads and writes at once.
+    walk_writes = ~final & ad
+    read_bit = (~(final & (fetch | write))).zext(64) | (walk_writes.zext(64))
+    access = (read_bit & 1) | ((write | walk_writes).zext(64) << 1) | (fetch.zext(64) << 2)
+    has_gva = (kind & KIND_NO_GVA) == 0
+    where = has_gva.zext(64) << 7 | (final & has_gva).zext(64) << 8
+    b.put("exit_qualification", access | (rights & _RIGHTS) << 3 | where)
+    b.put("exit_gpa", gpa)
+    b.put("exit_gla", has_gva.select(gva, b.const(64, 0)))
+    b.put("exit_length", b.const(64, 0))
+    b.put("exit_info", b.const(64, 0))
+    b.exit(EPT_VIOLATION)
+
+
+def _misconfigured(b: Builder, gpa: Value) -> None:
+    b.put("exit_qualification", b.const(64, 0))
+    b.put("exit_gpa", gpa)
+    b.put("exit_gla", b.const(64, 0))
+    b.put("exit_length", b.const(64, 0))
+    b.put("exit_info", b.const(64, 0))
+    b.exit(EPT_MISCONFIGURATION)
+
+
+def _check(b: Builder, gpa: Value, entry: Value, reserved: Value, leaf: Value) -> None:
+    """A present entry with an illegal combination is a misconfiguration."""
+    writable_only = (entry & (READ | WRITE)) == WRITE
+    memory_type = entry.bits(5, 3)
+    bad_type = (memory_type == 2) | (memory_type == 3) | (memory_type == 7)
+    wrong = writable_only | ((entry & (reserved | _HIGH_RESERVED)) != 0) | (leaf & bad_type)
+    with b.if_(wrong):
+        _misconfigured(b, gpa)
+
+
+@routine_(64, 8, 64, results=(64, 1))
+def ept_walk(b: Builder, gpa: Value, kind: Value, gva: Value) -> None:
+    """4-level EPT: pages of 4 KiB, 2 MiB and 1 GiB; execute-only entries are allowed."""
+    eptp = b.get("eptp")
+    ad = eptp.bit(6)
+    final = (kind & KIND_FINAL) != 0
+    writes = ((kind & KIND_WRITE) != 0) | (~final & ad)
+    fetches = (kind & KIND_FETCH) != 0
+    needed = fetches.select(b.const(64, EXECUTE), b.const(64, READ))
+    needed = writes.select(b.const(64, READ | WRITE) & ~(fetches.zext(64)), needed)
+    needed = (writes & final).select(b.const(64, WRITE), needed)
+    rights = b.var(64, _RIGHTS)
+    table = eptp & _FRAME
+    used: list[tuple[Value, Value]] = []
+
+    def visit(level: str, shift: int) -> Value:
+        place = table + (((gpa >> shift) & 0x1FF) << 3)
+        entry = b.walk_load(64, place, level)
+        with b.if_((entry & _RIGHTS) == 0):
+            _violation(b, gpa, kind, gva, b.const(64, 0), ad)
+        used.append((place, entry))
+        rights.set(rights.get() & entry)
+        return entry
+
+    def finish(entry: Value, shift: int) -> None:
+        granted = rights.get() & _RIGHTS
+        with b.if_((granted & needed) != needed):
+            _violation(b, gpa, kind, gva, granted, ad)
+        with b.if_(ad):
+            for place, seen in used[:-1]:
+                with b.if_((seen & ACCESSED) == 0):
+                    b.store_physical(place, seen | ACCESSED)
+            place, seen = used[-1]
+            flags = writes.select(b.const(64, ACCESSED | DIRTY), b.const(64, ACCESSED))
+            with b.if_((seen & flags) != flags):
+                b.store_physical(place, seen | flags)
+        inside = (1 << shift) - 1
+        b.return_((entry & (_FRAME & ~inside)) | (gpa & inside), (granted & WRITE) != 0)
+
+    none, low = b.const(64, 0), b.const(64, 0x78)
+    pml4e = visit("ept_pml4e", 39)
+    _check(b, gpa, pml4e, b.const(64, 0xF8), b.const(1, 0))
+    table = pml4e & _FRAME
+    pdpte = visit("ept_pdpte", 30)
+    giant = (pdpte & LARGE) != 0
+    _check(b, gpa, pdpte, giant.select(b.const(64, 0x3FFF_F000), low), giant)
+    with b.if_(giant):
+        finish(pdpte, 30)
+    table = pdpte & _FRAME
+    pde = visit("ept_pde", 21)
+    large = (pde & LARGE) != 0
+    _check(b, gpa, pde, large.select(b.const(64, 0x1F_F000), low), large)
+    with b.if_(large):
+        finish(pde, 21)
+    table = pde & _FRAME
+    pte = visit("ept_pte", 12)
+    _check(b, gpa, pte, none, b.const(1, 1))
+    finish(pte, 12)
+
+
+@routine_(64, 64, results=())
+def ept_write_denied(b: Builder, gpa: Value, gva: Value) -> None:
+    """An accessed or dirty flag must be set in a table that EPT does not let be written."""
+    _violation(b, gpa, b.const(8, KIND_WRITE), gva, b.const(64, READ), b.get("eptp").bit(6))
