@@ -16,6 +16,16 @@ from vtx.spec.controls import (
     controls,
 )
 from vtx.spec.cpuid import advertised, cpuid_words, read_cpuid, xcr0_supported
+from vtx.spec.describe import (
+    describe_check,
+    describe_control,
+    describe_error,
+    describe_exit,
+    describe_feature,
+    describe_field,
+    describe_msr,
+    to_dict,
+)
 from vtx.spec.exceptions import VECTORS, ExceptionVector, exception, exceptions
 from vtx.spec.exits import (
     EXITS,
@@ -87,6 +97,13 @@ __all__ = [
     "decode_instruction_info",
     "decode_layout",
     "decode_qualification",
+    "describe_check",
+    "describe_control",
+    "describe_error",
+    "describe_exit",
+    "describe_feature",
+    "describe_field",
+    "describe_msr",
     "entry_check",
     "entry_checks",
     "ept_bits",
@@ -118,5 +135,6 @@ __all__ = [
     "region",
     "regions",
     "rtc_epoch",
+    "to_dict",
     "xcr0_supported",
 ]
