@@ -1,0 +1,240 @@
+"""One instruction statement into the program: prefixes, mnemonic, operands, bytes or a jump.
+
+Ties parsing, idioms, selection and encoding together; knows nothing of directives.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import re
+from dataclasses import replace
+
+from asm import forms
+from asm.encode import PREFIX_BYTES, Encoded, encode, in_gnu_order
+from asm.errors import SourceError
+from asm.expressions import Linear
+from asm.forms import Form
+from asm.fragments import Branch, Fixup
+from asm.idioms import PSEUDO_MNEMONICS, apply_idioms
+from asm.operands import (
+    PLAIN,
+    Decoration,
+    Immediate,
+    Memory,
+    Operand,
+    Target,
+    read_decorations,
+    read_operand,
+)
+from asm.parse import parse_operands
+from asm.program import Program
+from asm.select import Request, choose
+
+_HEAD = re.compile(r"[A-Za-z][\w.]*")
+_SUFFIXES = {"b": 8, "w": 16, "d": 32, "q": 64}
+
+
+@functools.lru_cache(maxsize=4096)
+def _resolve(name: str, mode: int) -> tuple[str, int]:
+    """A known mnemonic and the operand size its suffix asks for (bits, 0 for none)."""
+    if _known(name, mode):
+        return name, 0
+    stem, suffix = name[:-1], _SUFFIXES.get(name[-1], 0)
+    if suffix and _known(stem, mode):
+        return stem, suffix
+    return "", 0
+
+
+def _known(name: str, mode: int) -> bool:
+    if forms.forms_of(name, mode) or name in PSEUDO_MNEMONICS:
+        return True
+    renamed, _ = apply_idioms(name, [], mode) if name in _ALWAYS_RENAMED else ("", [])
+    return bool(renamed and forms.forms_of(renamed, mode))
+
+
+_ALWAYS_RENAMED = frozenset(["pushf", "popf", "pushfw", "popfw", "iretw", "pushaw", "popaw"])
+
+
+@functools.lru_cache(maxsize=4096)
+def _is_branch(name: str, mode: int) -> bool:
+    return any(form.slots and form.slots[0].branch for form in forms.forms_of(name, mode))
+
+
+def split_head(text: str) -> tuple[list[str], str, int]:
+    """Prefixes, mnemonic and the offset where operands start; the mnemonic may be empty."""
+    prefixes: list[str] = []
+    position = 0
+    while match := _HEAD.match(text, position):
+        word = match[0].lower()
+        position = match.end()
+        while position < len(text) and text[position] in " \t":
+            position += 1
+        if word not in PREFIX_BYTES or text[position : position + 1] == ":":
+            return prefixes, word, position
+        prefixes.append(word)
+    if position < len(text):
+        raise SourceError(f"unexpected '{text[position]}'", column=position)
+    return prefixes, "", position
+
+
+def assemble_instruction(program: Program, text: str) -> None:
+    """Assemble one statement. Raises SourceError, positioned in `text`."""
+    prefixes, name, start = split_head(text)
+    program.mark(is_code=True)
+    program.modes_used.add(program.mode)
+    if not name:
+        program.emit(bytes(PREFIX_BYTES[prefix] for prefix in prefixes))
+        return
+    try:
+        _assemble(program, prefixes, name, text[start:])
+    except SourceError as error:
+        if error.column is None and error.operand is None and error.name is None:
+            error.name = name
+        error.column = _place(error, text, start)
+        raise
+
+
+def _place(error: SourceError, text: str, start: int) -> int | None:
+    """Turn a position among the operands into one in the whole statement."""
+    if error.column is not None:
+        return start + error.column
+    return None
+
+
+def _unknown(name: str, mode: int) -> SourceError:
+    close = difflib.get_close_matches(name, forms.mnemonics(mode), 3)
+    hint = f"; did you mean {', '.join(repr(c) for c in close)}?" if close else ""
+    other = [m for m in (64, 32, 16) if m != mode and _resolve(name, m)[0]]
+    if other:
+        hint = f" in {mode}-bit code (it exists in {other[0]}-bit code)"
+    return SourceError(f"unknown instruction '{name}'{hint}", name=name)
+
+
+def _assemble(program: Program, prefixes: list[str], name: str, text: str) -> None:
+    mode = program.mode
+    stem, suffix = _resolve(name, mode)
+    if not stem:
+        raise _unknown(name, mode)
+    operands, decoration = _read_operands(program, stem, text)
+    stem, operands = apply_idioms(stem, operands, mode)
+    if stem in PSEUDO_MNEMONICS and not forms.forms_of(stem, mode):
+        stem, predicate = PSEUDO_MNEMONICS[stem]
+        operands = [*operands, Immediate(Linear(predicate))]
+    if suffix:
+        operands = [_with_size(operand, suffix // 8) for operand in operands]
+    request = Request(stem, tuple(operands), mode, decoration, suffix, absolute=name == "movabs")
+    codes = _prefix_codes(prefixes, mode)
+    form = choose(request)
+    if "lock" in prefixes and not form.lockable:
+        raise SourceError(f"'{name}' cannot be locked", name="lock")
+    if operands and isinstance(operands[0], Target):
+        _emit_branch(program, form, request, operands[0], codes)
+    else:
+        _emit(program, encode(form, operands, mode, decoration, codes))
+
+
+def _prefix_codes(prefixes: list[str], mode: int) -> list[int]:
+    redundant = {16: ("data16", "addr16"), 32: ("data32", "addr32"), 64: ("addr16", "data32")}
+    for prefix in prefixes:
+        if prefix in redundant[mode]:
+            raise SourceError(f"prefix '{prefix}' means nothing in {mode}-bit code", name=prefix)
+    return [PREFIX_BYTES[prefix] for prefix in prefixes]
+
+
+def _with_size(operand: Operand, size: int) -> Operand:
+    if isinstance(operand, Memory) and operand.size == 0:
+        return replace(operand, size=size)
+    return operand
+
+
+def _read_operands(program: Program, name: str, text: str) -> tuple[list[Operand], Decoration]:
+    trees = parse_operands(text)
+    words = [(word, i) for i, tree in enumerate(trees) for word in tree.decorations]
+    operands: list[Operand] = []
+    is_branch = _is_branch(name, program.mode)
+    for index, tree in enumerate(trees):
+        if tree.expression is None:
+            continue
+        try:
+            operands.append(read_operand(tree.expression, program, is_branch=is_branch))
+        except SourceError as error:
+            if error.operand is None:
+                error.operand = index
+            raise
+    return operands, read_decorations(words) if words else PLAIN
+
+
+def _emit(program: Program, encoded: Encoded) -> None:
+    statement = program.statement
+    assert statement is not None
+    start = len(program.fragment.data)
+    for field in encoded.fields:
+        program.add_fixup(
+            Fixup(
+                start + field.offset,
+                field.size,
+                field.value,
+                statement,
+                pc_relative=field.pc_relative,
+                pc_bias=len(encoded.data) - field.offset if field.pc_relative else 0,
+                signed=field.signed,
+            )
+        )
+    program.emit(encoded.data)
+
+
+def _branch_forms(name: str, mode: int) -> list[Form]:
+    """The forms of a jump in this mode, shortest displacement first."""
+    found = [
+        form
+        for form in forms.forms_of(name, mode)
+        if form.slots and form.slots[0].branch and form.slots[0].branch.width in (0, mode)
+    ]
+    return sorted(found, key=lambda form: form.slots[0].branch.size if form.slots[0].branch else 0)
+
+
+def _emit_branch(
+    program: Program, form: Form, request: Request, target: Target, prefixes: list[int]
+) -> None:
+    mode = program.mode
+    statement = program.statement
+    assert statement is not None
+    if program.section.is_nobits:
+        raise SourceError(f"section '{program.section.name}' holds no code")
+    candidates = _branch_forms(request.mnemonic, mode)
+    sizes = {f.slots[0].branch.size for f in candidates if f.slots[0].branch}
+    symbolic = not isinstance(target.value, Linear) or bool(target.value.terms)
+    if len(sizes) == 2 and symbolic and not target.short:
+        short, near = (
+            _opcode(candidate, mode, prefixes) for candidate in (candidates[0], candidates[-1])
+        )
+        width = candidates[-1].slots[0].branch.size  # type: ignore[union-attr]
+        program.close_fragment(Branch(short, near, width, target.value, statement))
+        return
+    if len(sizes) == 2:
+        form = candidates[0] if target.short else candidates[-1]
+    branch = form.slots[0].branch
+    assert branch is not None
+    opcode = _opcode(form, mode, prefixes)
+    start = len(program.fragment.data)
+    program.add_fixup(
+        Fixup(
+            start + len(opcode),
+            branch.size,
+            target.value,
+            statement,
+            pc_relative=True,
+            pc_bias=branch.size,
+            branch=True,
+        )
+    )
+    program.emit(opcode + bytes(branch.size))
+
+
+def _opcode(form: Form, mode: int, prefixes: list[int]) -> bytes:
+    """The bytes of a relative branch up to its displacement."""
+    branch = form.slots[0].branch
+    assert branch is not None
+    data = encode(form, [Target(Linear(0))], mode).data
+    return in_gnu_order(data[: -branch.size], prefixes)
