@@ -1,6 +1,7 @@
 """Where things stand in a PC's physical address space.
 
-The one place for these numbers; it must not know what any device does.
+What `spec/memory_map.toml` says, and where the loader puts boot data in it; it must not
+know what any device does.
 Sources: the PC/AT memory map, the Multiboot and ACPI specifications for the
 areas an operating system may search.
 """
@@ -10,20 +11,29 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from vtx.spec.tables import read_table
+
 PAGE_SIZE: Final = 0x1000
 MIB: Final = 1 << 20
 GIB: Final = 1 << 30
 
-# RAM and its holes.
-RAM_HOLE_BASE: Final = 0xC000_0000  # RAM past this continues above 4 GiB
-HIGH_RAM_BASE: Final = 0x1_0000_0000
-VGA_BASE: Final = 0xA_0000
-VGA_END: Final = 0xC_0000
+
+def _region(name: str) -> tuple[int, int]:
+    """First and last address of a region in `spec/memory_map.toml`."""
+    row = next(row for row in read_table("memory_map")["regions"] if row["name"] == name)
+    return int(row["start"]), int(row["end"])
+
+
+# RAM and its holes. RAM that reaches the hole continues above 4 GiB.
+RAM_HOLE_BASE: Final = _region("pci_hole")[0]
+HIGH_RAM_BASE: Final = _region("high_memory")[0]
+VGA_BASE: Final = _region("vga")[0]
+VGA_END: Final = _region("vga")[1] + 1
 MIN_RAM_SIZE: Final = MIB
 
 # Devices.
-IOAPIC_BASE: Final = 0xFEC0_0000
-LAPIC_BASE: Final = 0xFEE0_0000
+IOAPIC_BASE: Final = _region("ioapic")[0]
+LAPIC_BASE: Final = _region("lapic")[0]
 
 # Low memory that firmware and boot data occupy. Everything the loader writes besides the
 # image and its modules lies in BOOT_BASE..EBDA_BASE, so RAM below BOOT_BASE stays free
@@ -37,7 +47,7 @@ BOOT_INFO_END: Final = 0x9_F000
 BOOT_STACK_TOP: Final = BOOT_BASE  # grows down into free low memory
 EBDA_BASE: Final = 0x9_FC00
 BIOS_BASE: Final = 0xE_0000  # ACPI tables and the RSDP; a copy of no real BIOS
-BIOS_END: Final = 0x10_0000
+BIOS_END: Final = _region("bios")[1] + 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,17 +1,16 @@
 """Virtual time and the exact ratios of the PC's clocks to it.
 
-Time is an integer count of TSC ticks; nothing here reads a wall clock.
+Time is an integer count of TSC ticks; nothing here reads a wall clock. The frequencies come
+from `spec/clocks.toml`.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Final, Protocol
 
-TSC_HZ: Final = 100_000_000
-PIT_HZ: Final = 1_193_182
-PM_TIMER_HZ: Final = 3_579_545
-RTC_HZ: Final = 32_768
-LAPIC_TIMER_HZ: Final = TSC_HZ
+from vtx.spec.tables import read_table
 
 
 class Clock(Protocol):
@@ -41,11 +40,42 @@ class ManualClock:
         return self.time
 
 
-def count_at(time: int, hz: int) -> int:
-    """How many whole periods of a clock of `hz` have passed at `time` (TSC ticks)."""
-    return time * hz // TSC_HZ
+@dataclass(frozen=True, slots=True)
+class Frequency:
+    """A clock that ticks `numerator` times in `denominator` TSC ticks, first at time 0."""
+
+    numerator: int
+    denominator: int
+
+    def count_at(self, time: int) -> int:
+        """How many whole periods have passed at `time` (TSC ticks)."""
+        return time * self.numerator // self.denominator
+
+    def time_of(self, count: int) -> int:
+        """The first time (TSC ticks) at which `count` periods have passed."""
+        return -(-count * self.denominator // self.numerator)
 
 
-def time_of(count: int, hz: int) -> int:
-    """The first time (TSC ticks) at which a clock of `hz` has counted `count` periods."""
-    return -(-count * TSC_HZ // hz)
+def _read_clocks() -> tuple[int, dict[str, Frequency]]:
+    rows = {row["name"]: row for row in read_table("clocks")["clocks"]}
+    tsc_hz = int(rows["tsc"]["hz_numerator"])
+    return tsc_hz, {
+        name: Frequency(row["hz_numerator"], row.get("hz_denominator", 1) * tsc_hz)
+        for name, row in rows.items()
+    }
+
+
+def _read_epoch() -> datetime:
+    epoch = read_table("clocks")["rtc_epoch"]
+    assert isinstance(epoch, datetime)
+    return epoch.replace(tzinfo=None)
+
+
+_TSC_HZ, _CLOCKS = _read_clocks()
+
+TSC_HZ: Final = _TSC_HZ
+LAPIC_TIMER: Final = _CLOCKS["lapic"]
+PIT: Final = _CLOCKS["pit"]
+ACPI_PM: Final = _CLOCKS["acpi_pm"]
+RTC: Final = _CLOCKS["rtc"]
+RTC_EPOCH: Final = _read_epoch()
