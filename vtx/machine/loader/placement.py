@@ -8,12 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vtx.machine.bus import Bus
+from vtx.machine.firmware_tables import FIRMWARE_TABLES_END
 from vtx.machine.loader.elf import Segment
 from vtx.machine.loader.errors import ImageError
 from vtx.machine.memory_map import (
     BDA_BASE,
     BIOS_BASE,
-    BIOS_END,
     BOOT_BASE,
     BOOT_INFO,
     BOOT_INFO_END,
@@ -25,10 +25,11 @@ from vtx.machine.memory_map import (
     ram_ranges,
 )
 
+# Above the tables the BIOS area is free: linkers like to put ELF headers just below 1 MiB.
 RESERVED = (
     (GpaRange(BDA_BASE, BDA_BASE + 0x100), "the BIOS data area"),
     (GpaRange(BOOT_BASE, VGA_BASE), "the boot data"),
-    (GpaRange(BIOS_BASE, BIOS_END), "the firmware tables"),
+    (GpaRange(BIOS_BASE, FIRMWARE_TABLES_END), "the firmware tables"),
 )
 
 
