@@ -84,10 +84,10 @@ class Evaluator:
             if results is None:
                 return False
         else:
-            result = _EFFECTS[op.prim](self._cpu, op, frame, arguments)
-            if result is None or (op.prim in _MAY_FAULT and result < 0):
+            results = _EFFECTS[op.prim](self._cpu, op, frame, arguments)
+            if op.prim in _MAY_FAULT and results[0] < 0:
                 return False
-            results = result if isinstance(result, tuple) else (result,) if op.dst else ()
+            results = results[: len(op.dst)]
         for temp, value in zip(op.dst, results, strict=True):
             frame.temps[temp] = value
         return True
@@ -114,29 +114,29 @@ def _targets(ops: tuple[Op, ...]) -> list[int]:
 
 # --- effects ---------------------------------------------------------------------------------
 
-Effect = Callable[[Cpu, Op, _Frame, list[int]], object]
+Effect = Callable[[Cpu, Op, _Frame, list[int]], Results]
 
 
-def _get(cpu: Cpu, op: Op, frame: _Frame, a: list[int]) -> int:
-    return cpu.words[op.attr] & ((1 << op.width) - 1)
+def _get(cpu: Cpu, op: Op, frame: _Frame, a: list[int]) -> Results:
+    return (cpu.words[op.attr] & ((1 << op.width) - 1),)
 
 
-def _put(cpu: Cpu, op: Op, frame: _Frame, a: list[int]) -> int:
+def _put(cpu: Cpu, op: Op, frame: _Frame, a: list[int]) -> Results:
     cpu.words[op.attr] = a[0]
-    return 0
+    return ()
 
 
-def _setvar(cpu: Cpu, op: Op, frame: _Frame, a: list[int]) -> int:
+def _setvar(cpu: Cpu, op: Op, frame: _Frame, a: list[int]) -> Results:
     frame.variables[op.attr] = a[0]
-    return 0
+    return ()
 
 
-def _lookup(cpu: Cpu, op: Op, frame: _Frame, a: list[int]) -> int:
+def _lookup(cpu: Cpu, op: Op, frame: _Frame, a: list[int]) -> Results:
     name, default = op.attr
-    return table(name).get(a[0], default)
+    return (table(name).get(a[0], default),)
 
 
-def _service(cpu: Cpu, op: Op, frame: _Frame, a: list[int]) -> tuple[int, ...]:
+def _service(cpu: Cpu, op: Op, frame: _Frame, a: list[int]) -> Results:
     service: Service = op.attr
     result = cpu.services[service](*a)
     if len(service.results) == 1:
@@ -145,18 +145,18 @@ def _service(cpu: Cpu, op: Op, frame: _Frame, a: list[int]) -> tuple[int, ...]:
 
 
 _EFFECTS: dict[Prim, Effect] = {
-    Prim.CONST: lambda cpu, op, frame, a: op.attr,
-    Prim.IP: lambda cpu, op, frame, a: cpu.words[_RIP],
+    Prim.CONST: lambda cpu, op, frame, a: (op.attr,),
+    Prim.IP: lambda cpu, op, frame, a: (cpu.words[_RIP],),
     Prim.GET: _get,
     Prim.PUT: _put,
-    Prim.GETVAR: lambda cpu, op, frame, a: frame.variables[op.attr],
+    Prim.GETVAR: lambda cpu, op, frame, a: (frame.variables[op.attr],),
     Prim.SETVAR: _setvar,
-    Prim.LOAD: lambda cpu, op, frame, a: cpu.load(a[0], op.width, op.attr),
-    Prim.STORE: lambda cpu, op, frame, a: cpu.store(a[0], a[1], op.width, op.attr),
-    Prim.PROBE: lambda cpu, op, frame, a: cpu.probe(a[0], op.attr),
-    Prim.PLOAD: lambda cpu, op, frame, a: cpu.load_physical(a[0], op.width),
-    Prim.PSTORE: lambda cpu, op, frame, a: cpu.store_physical(a[0], a[1], op.width),
-    Prim.WALK_LOAD: lambda cpu, op, frame, a: cpu.walk_load(a[0], op.width, op.attr),
+    Prim.LOAD: lambda cpu, op, frame, a: (cpu.load(a[0], op.width, op.attr),),
+    Prim.STORE: lambda cpu, op, frame, a: (cpu.store(a[0], a[1], op.width, op.attr),),
+    Prim.PROBE: lambda cpu, op, frame, a: (cpu.probe(a[0], op.attr),),
+    Prim.PLOAD: lambda cpu, op, frame, a: (cpu.load_physical(a[0], op.width),),
+    Prim.PSTORE: lambda cpu, op, frame, a: (cpu.store_physical(a[0], a[1], op.width),),
+    Prim.WALK_LOAD: lambda cpu, op, frame, a: (cpu.walk_load(a[0], op.width, op.attr),),
     Prim.LOOKUP: _lookup,
     Prim.SERVICE: _service,
 }

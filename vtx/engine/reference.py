@@ -71,7 +71,7 @@ class Reference:
 
     def _translator(self) -> Callable[[int, int], tuple[int, int] | None]:
         if self.quick:
-            return self._names.routine("translate")  # type: ignore[return-value]
+            return self._names.routine("translate")
         return lambda gva, access: self._evaluator.call("translate", gva, access)  # type: ignore[return-value]
 
     def settle(self, status: int) -> None:

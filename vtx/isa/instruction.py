@@ -6,7 +6,8 @@ with `@semantics(MNEMONIC, ...)`. This module knows no particular instruction.
 """
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
+from typing import TYPE_CHECKING
 
 from iced_x86 import Instruction as Decoded
 from iced_x86 import OpKind, Register, RegisterExt
@@ -17,6 +18,9 @@ from vtx.isa.flags import Flags
 from vtx.isa.key import VMX_NON_ROOT, Key
 from vtx.isa.layout import GPR_NAMES
 from vtx.isa.program import Access, Program, Service
+
+if TYPE_CHECKING:
+    from iced_x86._iced_x86_py import Register as RegisterId
 
 UD, NM, GP, SS, DE, AC, NP, TS, BR, OF, BP, DB, PF, DF = (
     6,
@@ -73,7 +77,7 @@ def semantics(*mnemonics: str) -> Callable[[Semantics], Semantics]:
     return decorate
 
 
-def gpr_index(register: int) -> int:
+def gpr_index(register: "RegisterId") -> int:
     """Architectural number (0 RAX ... 15 R15) of a general register of any width."""
     high = _HIGH_BYTES.get(register)
     return high if high is not None else RegisterExt.number(RegisterExt.full_register(register))
@@ -84,7 +88,7 @@ class RegisterOperand:
 
     is_memory = False
 
-    def __init__(self, i: "Instruction", register: int) -> None:
+    def __init__(self, i: "Instruction", register: "RegisterId") -> None:
         self._i = i
         self.width = RegisterExt.size(register) * 8
         self._high = register in _HIGH_BYTES
@@ -363,10 +367,8 @@ def translate(decoded: Decoded, key: Key, mnemonic: str) -> Program:
     """The program of one decoded instruction (KeyError where the mnemonic has no meaning)."""
     i = Instruction(decoded, key, mnemonic)
     meaning = SEMANTICS[mnemonic]
-    try:
+    with suppress(Translated):
         meaning(i)
-    except Translated:
-        pass
     if not i.ended():
         i.next()
     return i.program()

@@ -5,8 +5,7 @@ another block is looked up. All other state is run-time. This module knows how t
 key from state, and nothing about what is done with it.
 """
 
-from collections.abc import MutableSequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from vtx.isa.layout import SLOTS
 from vtx.isa.program import Privilege
@@ -18,6 +17,12 @@ RFLAGS_VM, RFLAGS_AC = 1 << 17, 1 << 18
 AR_D, AR_L, AR_UNUSABLE = 1 << 14, 1 << 13, 1 << 16
 
 VMX_OFF, VMX_ROOT, VMX_NON_ROOT = 0, 1, 2
+
+
+class Words(Protocol):
+    """State words, by slot index."""
+
+    def __getitem__(self, slot: int, /) -> int: ...
 
 
 class Key(NamedTuple):
@@ -59,7 +64,7 @@ _CR0, _CR4, _EFER, _RFLAGS = SLOTS["cr0"], SLOTS["cr4"], SLOTS["efer"], SLOTS["r
 _CS_AR, _SS_AR, _VMX = SLOTS["cs_ar"], SLOTS["ss_ar"], SLOTS["vmx"]
 
 
-def _is_flat(state: MutableSequence[int], base: int, limit: int, ar: int, code: bool) -> bool:
+def _is_flat(state: Words, base: int, limit: int, ar: int, code: bool) -> bool:
     if state[base] != 0 or state[limit] != 0xFFFF_FFFF or state[ar] & AR_UNUSABLE:
         return False
     kind = state[ar] & 0xF
@@ -67,7 +72,7 @@ def _is_flat(state: MutableSequence[int], base: int, limit: int, ar: int, code: 
     return kind & 0xA == 0xA if code else kind & 0xE == 0x2
 
 
-def current_key(state: MutableSequence[int]) -> Key:
+def current_key(state: Words) -> Key:
     """The key that belongs to a CPU's present state words."""
     cr0, rflags = state[_CR0], state[_RFLAGS]
     protected = bool(cr0 & CR0_PE)

@@ -111,12 +111,12 @@ class Program:
     """Some path ends in NEXT."""
 
 
-class IllegalProgram(Exception):
+class IllegalProgramError(Exception):
     """A program that breaks a rule of the algebra; always a bug of vtx."""
 
 
 def verify(program: Program) -> None:
-    """Raise IllegalProgram unless `program` obeys the rules every executor relies on."""
+    """Raise IllegalProgramError unless `program` obeys the rules every executor relies on."""
     _Verifier(program).check()
 
 
@@ -134,7 +134,7 @@ class _Verifier:
 
     def _require(self, condition: bool, why: str, op: Op | None = None) -> None:
         if not condition:
-            raise IllegalProgram(f"{self.program.name}: {why}" + (f" in {op}" if op else ""))
+            raise IllegalProgramError(f"{self.program.name}: {why}" + (f" in {op}" if op else ""))
 
     def _branch(self, at: int, *, top: bool = False) -> tuple[int, bool]:
         """Check ops from `at` to the end of the branch; (where it stopped, did it end)."""
