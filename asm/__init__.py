@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -69,10 +70,8 @@ def _assemble(
     driver = Assembler(include, defines, 32 if elf_class == 32 else 64)
     program, errors = driver.program, driver.errors
     program.allow_64_bit = elf_class != 32
-    try:
+    with contextlib.suppress(StopAssembly):
         driver.run_text(source, name, path)
-    except StopAssembly:
-        pass
     for symbol in program.undefined_locals():
         if symbol.first_use is not None:
             message = f"label '{symbol.name}:' is referred to but does not follow"

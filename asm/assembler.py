@@ -282,7 +282,7 @@ class Assembler:
             raise StopAssembly
 
 
-class _ExitMacro(Exception):
+class _ExitMacro(Exception):  # noqa: N818 (control flow, not an error)
     """Leaves the innermost macro expansion (.exitm)."""
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from iced_x86 import (
     Encoder,
@@ -83,7 +84,7 @@ def encode(
     prefixes: Sequence[int] = (),
 ) -> Encoded:
     """Encode. Raises SourceError when iced-x86 refuses the combination."""
-    instruction = Instruction()
+    instruction: Any = Instruction()  # its stubs want enum types where plain ints are passed
     instruction.code = form.code
     state = _Builder(instruction, form, mode)
     for index, (slot, operand) in enumerate(zip(form.slots, operands, strict=True)):
@@ -128,8 +129,8 @@ def _with_fields(
                         size,
                         operand.displacement,
                         relative,
-                        signed=_signed_address(operand, mode),
-                    )  # fmt: skip
+                        signed=size == 4 and _signed_address(operand, mode),
+                    )
                 )
                 data = data[:offset] + bytes(size) + data[offset + size :]
             elif relative:
@@ -170,7 +171,7 @@ def _signed_address(memory: Memory, mode: int) -> bool:
     return not register or REGISTER_CLASS[register] is not RegisterClass.R32
 
 
-def _decorate(instruction: Instruction, decoration: Decoration) -> None:
+def _decorate(instruction: Any, decoration: Decoration) -> None:
     if decoration.mask:
         instruction.op_mask = Register.K1 + decoration.mask - 1
     instruction.zeroing_masking = decoration.zeroing
@@ -188,7 +189,7 @@ def _decorate(instruction: Instruction, decoration: Decoration) -> None:
 
 
 _ADDRESS_BITS = {RegisterClass.R16: 16, RegisterClass.R32: 32, RegisterClass.R64: 64}
-_STRING_KINDS = {
+_STRING_KINDS: dict[int, dict[int, int]] = {
     OpCodeOperandKind.ES_RDI: {
         16: OpKind.MEMORY_ESDI, 32: OpKind.MEMORY_ESEDI, 64: OpKind.MEMORY_ESRDI,
     },
@@ -205,7 +206,7 @@ _STACK_BASES = {Register.RSP, Register.RBP, Register.ESP, Register.EBP, Register
 class _Builder:
     """Fills an iced-x86 Instruction operand by operand."""
 
-    def __init__(self, instruction: Instruction, form: Form, mode: int) -> None:
+    def __init__(self, instruction: Any, form: Form, mode: int) -> None:
         self.instruction = instruction
         self.form = form
         self.mode = mode

@@ -30,7 +30,7 @@ class Diagnostic:
         return "\n".join([head, *([f"    {shown}", f"    {caret}"] if shown else []), *self.notes])
 
 
-class AssemblyErrors(Exception):
+class AssemblyErrors(Exception):  # noqa: N818 (the plural says that it holds several)
     """Everything that was wrong with one source; `diagnostics` is in source order."""
 
     def __init__(self, diagnostics: Sequence[Diagnostic]) -> None:
@@ -60,5 +60,5 @@ class SourceError(Exception):
         self.name = name
 
 
-class StopAssembly(Exception):
+class StopAssembly(Exception):  # noqa: N818 (control flow, not an error)
     """Raised to leave the source early: `.abort`, or too many errors."""

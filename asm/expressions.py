@@ -202,12 +202,12 @@ def evaluate(tree: syntax.Expression, scope: Scope) -> Value:
                 raise SourceError(f"number {value:#x} does not fit 64 bits")
             return Linear(wrap(value))
         case syntax.Name(name, modifier):
-            value = symbol_value(scope.symbol(name))
+            meaning = symbol_value(scope.symbol(name))
             if modifier:
-                if not isinstance(value, Linear) or not value.terms:
+                if not isinstance(meaning, Linear) or not meaning.terms:
                     raise SourceError(f"'@{modifier}' needs a symbol", name=name)
-                return Linear(value.constant, value.terms, modifier)
-            return value
+                return Linear(meaning.constant, meaning.terms, modifier)
+            return meaning
         case syntax.LocalReference(number, forward):
             return Linear(0, ((scope.local(number, forward), 1),))
         case syntax.Here():

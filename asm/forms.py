@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from iced_x86 import (
     Code,
+    DecoderOptions,
     EncodingKind,
     MemorySizeExt,
     Mnemonic,
@@ -50,6 +51,10 @@ class BranchShape:
     size: int
     width: int
 
+    def suits(self, mode: int) -> bool:
+        """Whether a branch written in this mode means this shape."""
+        return self.width == mode or (self.width == 0 and mode != 16)
+
 
 @dataclass(frozen=True, slots=True)
 class Slot:
@@ -80,6 +85,7 @@ class Form:
     encoding: int
     wide: bool
     lockable: bool
+    obsolete: bool  # only some old or special processor had it
     text: str
 
 
@@ -103,7 +109,7 @@ _BRANCHES = {
     "BR32_4": BranchShape(4, 32),
     "BR64_4": BranchShape(4, 64),
     "XBEGIN_2": BranchShape(2, 16),
-    "XBEGIN_4": BranchShape(4, 0),
+    "XBEGIN_4": BranchShape(4, 0),  # 32- and 64-bit code
 }
 _FAR = {"FARBR2_2": 16, "FARBR4_2": 32}
 _FIXED = ["AL", "AX", "EAX", "RAX", "CL", "DX", "CS", "DS", "ES", "FS", "GS", "SS", "ST0"]
@@ -164,6 +170,7 @@ def _form(code: int, info: OpCodeInfo, mnemonic: str) -> Form:
         encoding=info.encoding,
         wide=bool(info.w),
         lockable=info.can_use_lock_prefix,
+        obsolete=info.decoder_option != DecoderOptions.NONE,
         text=info.instruction_string.lower(),
     )
 
@@ -181,7 +188,7 @@ def _index() -> dict[int, dict[str, list[Form]]]:
     mnemonics = {value: name.lower() for name, value in _names(Mnemonic).items()}
     index: dict[int, dict[str, list[Form]]] = {m: defaultdict(list) for m in (16, 32, 64)}
     for name, code in _names(Code).items():
-        info = OpCodeInfo(code)
+        info = OpCodeInfo(code)  # type: ignore[arg-type]
         if not _usable(name, info):
             continue
         form = _form(code, info, mnemonics[info.mnemonic])
@@ -210,7 +217,7 @@ ALIASES = {
     **_condition_aliases(),
     "movabs": "mov", "sal": "shl", "loopz": "loope", "loopnz": "loopne", "fwait": "wait",
     "ud2a": "ud2", "ud2b": "ud1", "lret": "retf", "ljmp": "jmp", "lcall": "call",
-    "xlat": "xlatb", "sysretl": "sysret", "sysretd": "sysret", "iretl": "iretd", "icebp": "int1", "smi": "int1",
+    "xlat": "xlatb", "sysretl": "sysret", "sysretd": "sysret", "iretl": "iretd", "icebp": "int1",
     "pushal": "pushad", "popal": "popad", "sysexitl": "sysexit",
 }  # fmt: skip
 

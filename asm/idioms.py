@@ -14,7 +14,7 @@ from iced_x86 import Register
 from asm.errors import SourceError
 from asm.expressions import Linear
 from asm.operands import Immediate, Memory, Operand, RegisterOperand
-from asm.registers import REGISTER_CLASS, RegisterClass, general_width, resized
+from asm.registers import REGISTER_CLASS, RESIZABLE, RegisterClass, general_width, resized
 
 Line: TypeAlias = tuple[str, list[Operand]]
 Rule: TypeAlias = Callable[[str, list[Operand], int], Line]
@@ -54,9 +54,11 @@ def _is(operand: Operand, register_class: RegisterClass) -> bool:
     )
 
 
-def _as_32_bit(operand: Operand) -> Operand:
-    if isinstance(operand, RegisterOperand) and general_width(operand.register) in (2, 8):
-        return RegisterOperand(resized(operand.register, RegisterClass.R32))
+def _unprefixed(operand: Operand, mode: int) -> Operand:
+    """The register at the width that needs no operand-size prefix in this mode."""
+    if isinstance(operand, RegisterOperand) and general_width(operand.register) in (2, 4, 8):
+        width = RegisterClass.R16 if mode == 16 else RegisterClass.R32
+        return RegisterOperand(resized(operand.register, width))
     return operand
 
 
@@ -80,6 +82,11 @@ def _shift_by_one(mnemonic: str, operands: list[Operand], mode: int) -> Line:
     if len(operands) == 1:
         operands = [*operands, Immediate(Linear(1))]
     return mnemonic, operands
+
+
+@_rule("aam aad")
+def _decimal_base(mnemonic: str, operands: list[Operand], mode: int) -> Line:
+    return mnemonic, operands or [Immediate(Linear(10))]
 
 
 @_rule("shld shrd")
@@ -130,27 +137,40 @@ def _exchange(mnemonic: str, operands: list[Operand], mode: int) -> Line:
 def _segment_move(mnemonic: str, operands: list[Operand], mode: int) -> Line:
     if len(operands) == 2:
         if _is(operands[0], RegisterClass.SEG):
-            return mnemonic, [operands[0], _as_32_bit(operands[1])]
+            return mnemonic, [operands[0], _unprefixed(operands[1], mode)]
         if _is(operands[1], RegisterClass.SEG) and _is(operands[0], RegisterClass.R64):
-            return mnemonic, [_as_32_bit(operands[0]), operands[1]]
+            return mnemonic, [_unprefixed(operands[0], mode), operands[1]]
     return mnemonic, operands
 
 
 @_rule("ltr lldt lmsw verr verw")
 def _selector_source(mnemonic: str, operands: list[Operand], mode: int) -> Line:
-    return mnemonic, [_as_32_bit(operand) for operand in operands]
+    return mnemonic, [_unprefixed(operand, mode) for operand in operands]
 
 
-@_rule("str")
+@_rule("str sldt")
 def _store_selector(mnemonic: str, operands: list[Operand], mode: int) -> Line:
     if operands and _is(operands[0], RegisterClass.R64):
-        operands = [_as_32_bit(operands[0])]
+        operands = [_unprefixed(operands[0], mode)]
+    return mnemonic, operands
+
+
+@_rule("lar lsl")
+def _load_rights(mnemonic: str, operands: list[Operand], mode: int) -> Line:
+    """The source is a selector: its register may be named at any width."""
+    if len(operands) == 2 and all(isinstance(o, RegisterOperand) for o in operands):
+        destination, source = operands
+        assert isinstance(destination, RegisterOperand) and isinstance(source, RegisterOperand)
+        if general_width(source.register) in (2, 4, 8):
+            register_class = REGISTER_CLASS[destination.register]
+            if register_class in RESIZABLE:
+                operands = [destination, RegisterOperand(resized(source.register, register_class))]
     return mnemonic, operands
 
 
 @_rule("arpl")
 def _adjust_rpl(mnemonic: str, operands: list[Operand], mode: int) -> Line:
-    return mnemonic, [_as_32_bit(operand) for operand in operands]
+    return mnemonic, [_unprefixed(operand, mode) for operand in operands]
 
 
 @_rule("movsx")
@@ -254,12 +274,15 @@ for _base in _STRING_OPERANDS:
 
 # --- mnemonics that carry an immediate in their name
 
-_COMPARE = ["eq", "lt", "le", "unord", "neq", "nlt", "nle", "ord", "eq_uq", "nge", "ngt", "false", "neq_oq", "ge", "gt", "true", "eq_os", "lt_oq", "le_oq", "unord_s", "neq_us", "nlt_uq", "nle_uq", "ord_s", "eq_us", "nge_uq", "ngt_uq", "false_os", "neq_os", "ge_oq", "gt_oq", "true_us"]
+_COMPARE = (
+    "eq lt le unord neq nlt nle ord eq_uq nge ngt false neq_oq ge gt true eq_os lt_oq le_oq "
+    "unord_s neq_us nlt_uq nle_uq ord_s eq_us nge_uq ngt_uq false_os neq_os ge_oq gt_oq true_us"
+)
 
 
 def _pseudo_mnemonics() -> dict[str, tuple[str, int]]:
     table: dict[str, tuple[str, int]] = {}
-    for predicate, name in enumerate(_COMPARE):
+    for predicate, name in enumerate(_COMPARE.split()):
         for suffix in ("ps", "pd", "ss", "sd"):
             if predicate < 8:
                 table[f"cmp{name}{suffix}"] = (f"cmp{suffix}", predicate)
@@ -273,4 +296,7 @@ def _pseudo_mnemonics() -> dict[str, tuple[str, int]]:
     return table
 
 
+# Names that only a rule above turns into an instruction the tables know.
+RENAMED = frozenset({"pushf", "popf", "pushfw", "popfw", "iretw", "pushaw", "popaw"})
+STRING_BASES = frozenset(_STRING_OPERANDS)
 PSEUDO_MNEMONICS = _pseudo_mnemonics()

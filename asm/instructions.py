@@ -16,7 +16,7 @@ from asm.errors import SourceError
 from asm.expressions import Linear
 from asm.forms import Form
 from asm.fragments import Branch, Fixup
-from asm.idioms import PSEUDO_MNEMONICS, apply_idioms
+from asm.idioms import PSEUDO_MNEMONICS, RENAMED, STRING_BASES, apply_idioms
 from asm.operands import (
     PLAIN,
     Decoration,
@@ -49,11 +49,10 @@ def _resolve(name: str, mode: int) -> tuple[str, int]:
 def _known(name: str, mode: int) -> bool:
     if forms.forms_of(name, mode) or name in PSEUDO_MNEMONICS:
         return True
-    renamed, _ = apply_idioms(name, [], mode) if name in _ALWAYS_RENAMED else ("", [])
+    if name in STRING_BASES:
+        return True
+    renamed = apply_idioms(name, [], mode)[0] if name in RENAMED else ""
     return bool(renamed and forms.forms_of(renamed, mode))
-
-
-_ALWAYS_RENAMED = frozenset(["pushf", "popf", "pushfw", "popfw", "iretw", "pushaw", "popaw"])
 
 
 @functools.lru_cache(maxsize=4096)
@@ -121,6 +120,8 @@ def _assemble(program: Program, prefixes: list[str], name: str, text: str) -> No
     if stem in PSEUDO_MNEMONICS and not forms.forms_of(stem, mode):
         stem, predicate = PSEUDO_MNEMONICS[stem]
         operands = [*operands, Immediate(Linear(predicate))]
+    if not forms.forms_of(stem, mode):
+        raise _unknown(name, mode)
     if suffix:
         operands = [_with_size(operand, suffix // 8) for operand in operands]
     request = Request(stem, tuple(operands), mode, decoration, suffix, absolute=name == "movabs")
@@ -189,7 +190,7 @@ def _branch_forms(name: str, mode: int) -> list[Form]:
     found = [
         form
         for form in forms.forms_of(name, mode)
-        if form.slots and form.slots[0].branch and form.slots[0].branch.width in (0, mode)
+        if form.slots and form.slots[0].branch and form.slots[0].branch.suits(mode)
     ]
     return sorted(found, key=lambda form: form.slots[0].branch.size if form.slots[0].branch else 0)
 
@@ -205,7 +206,7 @@ def _emit_branch(
     candidates = _branch_forms(request.mnemonic, mode)
     sizes = {f.slots[0].branch.size for f in candidates if f.slots[0].branch}
     symbolic = not isinstance(target.value, Linear) or bool(target.value.terms)
-    if len(sizes) == 2 and symbolic and not target.short:
+    if len(sizes) == 2 and symbolic:
         short, near = (
             _opcode(candidate, mode, prefixes) for candidate in (candidates[0], candidates[-1])
         )
@@ -213,7 +214,7 @@ def _emit_branch(
         program.close_fragment(Branch(short, near, width, target.value, statement))
         return
     if len(sizes) == 2:
-        form = candidates[0] if target.short else candidates[-1]
+        form = candidates[-1]
     branch = form.slots[0].branch
     assert branch is not None
     opcode = _opcode(form, mode, prefixes)

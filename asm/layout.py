@@ -150,8 +150,8 @@ def _place_fragments(section: Section) -> None:
                 raise _located(error, fragment) from None
             position += fragment.tail_size
             if position > limit:
-                error = SourceError(f"section '{section.name}' becomes larger than {limit} bytes")
-                raise _located(error, fragment)
+                message = f"section '{section.name}' becomes larger than {limit} bytes"
+                raise _located(SourceError(message), fragment)
     section.size = position
 
 

@@ -105,7 +105,9 @@ def split_arguments(text: str) -> list[tuple[str, int]]:
             depth += 1
         elif character in ")]":
             depth = max(depth - 1, 0)
-        elif (depth == 0 and character == ",") or (depth == 0 and character in " \t" and _blank_separates(text, start, position)):
+        elif depth == 0 and (
+            character == "," or (character in " \t" and _blank_separates(text, start, position))
+        ):
             push(position)
             start = position + 1
         position += 1

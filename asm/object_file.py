@@ -31,7 +31,8 @@ class _Symbols:
     def __init__(self, program: Program, headers: dict[int, int]) -> None:
         self.entries: list[ElfSymbol] = []
         self.index: dict[int, int] = {}
-        local, external = [], []
+        local: list[tuple[Symbol, ElfSymbol]] = []
+        external: list[tuple[Symbol, ElfSymbol]] = []
         for section in program.sections.values():
             if id(section) in headers:
                 local.append((section.symbol, section_entry(headers[id(section)])))
@@ -72,18 +73,19 @@ def _entry(name: str, symbol: Symbol, headers: dict[int, int]) -> ElfSymbol | No
     return ElfSymbol(name, value.constant, size or 0, binding, kind, header, other)
 
 
-def _kind(relocation: Relocation, symbol: Symbol | None) -> str:
+def _kind(relocation: Relocation, target: ElfTarget, symbol: Symbol | None) -> str:
     if relocation.modifier:
         return relocation.modifier
     if relocation.pc_relative:
         external = symbol is not None and symbol.kind != "section"
-        return "PLT" if relocation.branch and relocation.size == 4 and external else "relative"
+        is_call = relocation.branch and relocation.size == 4 and target.is_64
+        return "PLT" if is_call and external else "relative"
     return "signed" if relocation.signed else "absolute"
 
 
 def _number_of(relocation: Relocation, target: ElfTarget, symbol: Symbol | None) -> int:
     table = _X86_64 if target.is_64 else _I386
-    kind = _kind(relocation, symbol)
+    kind = _kind(relocation, target, symbol)
     number = table.get((kind, relocation.size))
     if number is None:
         raise SourceError(

@@ -60,10 +60,9 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a relative branch goes; `short` when the source insists on an 8-bit distance."""
+    """Where a relative branch goes."""
 
     value: Value
-    short: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +95,6 @@ class _Reading:
     """What walking one operand tree has seen so far."""
 
     size: int | None = None
-    keyword: str = ""
     segment: int = 0
     bracketed: bool = False
     offset: bool = False
@@ -112,8 +110,8 @@ def _walk(tree: syntax.Expression, reading: _Reading, scope: Scope) -> Value:
         case syntax.Bracket(inner):
             reading.bracketed = True
             return _walk(inner, reading, scope)
-        case syntax.Sized(size, operand, keyword):
-            reading.size, reading.keyword = size, keyword
+        case syntax.Sized(size, operand, _):
+            reading.size = size
             return _walk(operand, reading, scope)
         case syntax.Offset(operand):
             reading.offset = True
@@ -261,16 +259,10 @@ def read_operand(tree: syntax.Expression, scope: Scope, *, is_branch: bool) -> O
     size = reading.size
     is_jump_hint = size == 0 or size == -1
     symbolic = not isinstance(value, Linear) or bool(value.terms)
-    if is_branch and not reading.bracketed and not reading.registers and not reading.segment:
-        if size is None or is_jump_hint:
-            return Target(value, short=reading.keyword == "short")
-    is_memory = (
-        reading.bracketed
-        or reading.registers
-        or reading.segment
-        or symbolic
-        or (size is not None and not is_jump_hint)
-    )
+    is_plain = not reading.bracketed and not reading.registers and not reading.segment
+    if is_branch and is_plain and (size is None or is_jump_hint):
+        return Target(value)
+    is_memory = reading.bracketed or reading.registers or reading.segment or symbolic
     if not is_memory:
         return Immediate(value)
     if (

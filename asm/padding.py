@@ -17,7 +17,7 @@ _LONG = [
         "660f1f840000000000",
         "662e0f1f840000000000",
         "66662e0f1f840000000000",
-    )  # fmt: skip
+    )
 ]
 # Without NOPL: LEA of a register to itself.
 _LEA_32 = [
@@ -31,7 +31,7 @@ _LEA_32 = [
         "8db600000000",
         "8db42600000000",
         "2e8db42600000000",
-    )  # fmt: skip
+    )
 ]
 _LEA_16 = [bytes.fromhex(text) for text in ("90", "89f6", "8d7400", "8db40000")]
 

@@ -87,6 +87,7 @@ _BY_NUMBER = {
     RegisterClass.R32: ["e" + n[1:] for n in _FAMILIES] + [f"r{i}d" for i in range(8, 16)],
     RegisterClass.R64: _FAMILIES + [f"r{i}" for i in range(8, 16)],
 }
+RESIZABLE = frozenset(_BY_NUMBER)
 _NUMBER = {
     REGISTERS[name]: number for names in _BY_NUMBER.values() for number, name in enumerate(names)
 }

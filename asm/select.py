@@ -8,7 +8,7 @@ candidates can depend on. Knows nothing of sections or symbols.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from iced_x86 import EncodingKind, Register
 
@@ -131,7 +131,7 @@ def _accepts(form: Form, request: Request) -> bool:
                 shape = slot.immediate
                 ok = shape is not None and _accepts_immediate(shape, operand.constant, request)
             case Target():
-                ok = slot.branch is not None and slot.branch.width in (0, request.mode)
+                ok = slot.branch is not None and slot.branch.suits(request.mode)
             case FarPointer():
                 ok = slot.far_width != 0
         if not ok:
@@ -149,7 +149,7 @@ _SHORT_FORM_ONLY_EVEX = ("vpmadd52", "vpdpb", "vpdpw")
 
 def _penalty(form: Form, request: Request, length: int) -> int:
     name, operands, mode = form.mnemonic, request.operands, request.mode
-    penalty = 0
+    penalty = 300 * form.obsolete
     if form.encoding == EncodingKind.EVEX:
         penalty += 100
     elif form.encoding == EncodingKind.VEX:
@@ -157,11 +157,8 @@ def _penalty(form: Form, request: Request, length: int) -> int:
         penalty += 500 if request.decoration != PLAIN else 0
     first = operands[0] if operands else None
     size = request.suffix
-    if not size:
-        if (name in ("push", "pop", "call", "jmp") and _unsized(first) and not _far(form)) or (name in _MODE_SIZED and form.operand_size):
-            penalty += 50 * (form.operand_size != mode)
-        elif name in _PROTECTED_SIZED and form.operand_size:
-            penalty += 50 * (form.operand_size != min(mode, 32))
+    if not size and form.operand_size:
+        penalty += 50 * (form.operand_size != _default_operand_size(form, first, mode))
     if name in ("call", "jmp") and isinstance(first, Memory) and first.size == 0:
         penalty += 50 * _far(form)
     if isinstance(first, FarPointer):
@@ -173,6 +170,18 @@ def _penalty(form: Form, request: Request, length: int) -> int:
     if name == "xchg" and mode == 64 and length == 1 and _both(operands, Register.EAX):
         penalty += 50
     return penalty
+
+
+def _default_operand_size(form: Form, first: Operand | None, mode: int) -> int:
+    """The operand size GNU as assumes where nothing in the source tells it."""
+    name = form.mnemonic
+    if name in ("push", "pop", "call", "jmp") and _unsized(first) and not _far(form):
+        return mode
+    if name in _MODE_SIZED:
+        return max(mode, 32) if isinstance(first, Memory) and first.size == 6 else mode
+    if name in _PROTECTED_SIZED:
+        return min(mode, 32)
+    return form.operand_size
 
 
 def _far(form: Form) -> bool:
@@ -217,14 +226,16 @@ def _symbolic_penalty(form: Form, request: Request) -> int:
 # --- ambiguity and failure
 
 _SIZE_FREE = frozenset(
-    ["push", "pop", "call", "jmp", "lgdt", "sgdt", "lidt", "sidt", "fxsave", "fxrstor", "fldenv", "fstenv", "fnstenv", "frstor", "fsave", "fnsave", "ltr", "lldt", "lmsw", "verr", "verw", "str", "sldt", "smsw", "invlpg"]
-)
+    ("push", "pop", "call", "jmp", "lgdt", "sgdt", "lidt", "sidt", "fxsave", "fxrstor",
+     "fldenv", "fstenv", "fnstenv", "frstor", "fsave", "fnsave", "ltr", "lldt", "lmsw", "verr",
+     "verw", "str", "sldt", "smsw", "invlpg")
+)  # fmt: skip
 
 
 def _check_ambiguity(found: list[Form], request: Request) -> None:
-    if any(isinstance(operand, RegisterOperand) for operand in request.operands):
-        if request.mnemonic not in ("movsx", "movzx"):
-            return
+    has_register = any(isinstance(operand, RegisterOperand) for operand in request.operands)
+    if has_register and request.mnemonic not in ("movsx", "movzx"):
+        return
     for index, operand in enumerate(request.operands):
         if isinstance(operand, Memory) and operand.size == 0 and not request.suffix:
             sizes = {form.memory_size for form in found if form.memory_size}
@@ -246,39 +257,33 @@ def _refusal(candidates: list[Form], request: Request) -> SourceError:
             operand=min(counts) if len(request.operands) > max(counts) else None,
         )
     same_count = [form for form in candidates if len(form.slots) == len(request.operands)]
-    shown = sorted({form.text for form in same_count})[:6]
+    bad, closest = _first_bad(same_count, request)
+    operand = request.operands[bad] if bad is not None else None
+    if isinstance(operand, Immediate) and any(f.slots[bad or 0].immediate for f in closest):
+        value = operand.constant
+        return SourceError(f"value {value or 0:#x} does not fit this operand", operand=bad)
+    shown = list(dict.fromkeys(form.text for form in closest))
+    more = "; ..." if len(shown) > 5 else ""
     return SourceError(
-        f"no form of '{name}' takes these operands; it takes: {'; '.join(shown)}",
-        operand=_first_bad(same_count, request),
+        f"no form of '{name}' takes these operands; it takes: {'; '.join(shown[:5])}{more}",
+        operand=bad,
     )
 
 
-def _first_bad(candidates: list[Form], request: Request) -> int | None:
-    """The operand at which the last surviving form gives up."""
+def _first_bad(candidates: list[Form], request: Request) -> tuple[int | None, list[Form]]:
+    """The operand at which the last surviving forms give up, and those forms."""
     survivors = candidates
-    for index in range(len(request.operands)):
-        one = [
-            form
-            for form in survivors
-            if _accepts(
-                _only(form, index),
-                Request(
-                    form.mnemonic, (request.operands[index],), request.mode, request.decoration
-                ),
-            )
-        ]
-        if not one:
-            return index
-        survivors = one
-    return None
+    for index, operand in enumerate(request.operands):
+        alone = replace(request, operands=(operand,))
+        accepting = [form for form in survivors if _accepts(_only(form, index), alone)]
+        if not accepting:
+            return index, survivors
+        survivors = accepting
+    return None, survivors
 
 
 def _only(form: Form, index: int) -> Form:
-    return Form(
-        form.code, form.mnemonic, (form.slots[index],), form.memory_size, form.broadcast_size,
-        form.operand_size, form.address_size, form.default_64, form.encoding, form.wide,
-        form.lockable, form.text,
-    )  # fmt: skip
+    return replace(form, slots=(form.slots[index],))
 
 
 # --- the choice and its cache
@@ -349,6 +354,8 @@ def _choose(request: Request) -> Form:
 
 
 def _has_suffix(form: Form, request: Request) -> bool:
+    if form.mnemonic.startswith("loop"):
+        return form.address_size == request.suffix
     if request.suffix == 8:
         return form.memory_size == 1 or _byte_registers(request)
     if form.operand_size:

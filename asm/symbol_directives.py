@@ -142,7 +142,9 @@ _SECTION = re.compile(
     r"(?:,\s*[@%\"]?(?P<kind>\w+)\"?\s*)?(?:,\s*(?P<rest>.*))?$"
 )
 _FLAGS = frozenset("awxMSGTeoR?")
-_KINDS = frozenset(["progbits", "nobits", "note", "init_array", "fini_array", "preinit_array", "unwind"])
+_KINDS = frozenset(
+    ["progbits", "nobits", "note", "init_array", "fini_array", "preinit_array", "unwind"]
+)
 
 
 def _section_of(program: Program, text: str) -> tuple[Section, int]:
