@@ -66,8 +66,10 @@ def describe_exit(name: str | int) -> list[str]:
         lines.append(f"Condition: {row.when}.")
     lines.append(f"Delivery: {row.delivery}.")
     found = qualification(row.number)
-    lines.append(f"Exit qualification: {row.qualification or 'none'}{':' if found else '.'}")
-    lines += _ranges(found.bits if found else ())
+    if found:
+        lines += [f"Exit qualification, {found.title}:", *_ranges(found.bits)]
+    else:
+        lines.append(f"Exit qualification: {row.qualification or 'none'}.")
     lines.append(f"Instruction length: {row.instruction_length}.")
     if row.info_layout:
         lines.append("Instruction information:")
