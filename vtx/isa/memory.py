@@ -40,6 +40,11 @@ def address_width(decoded: Decoded, key: Key) -> int:
     return key.bits
 
 
+def is_string_operand(decoded: Decoded, index: int) -> bool:
+    """Operand `index` is memory at rSI or rDI, as only string instructions have."""
+    return decoded.op_kind(index) in _WIDTH_OF_STRING
+
+
 def _modrm_width(decoded: Decoded, key: Key) -> int:
     for register in (decoded.memory_base, decoded.memory_index):
         if register in (Register.RIP, Register.EIP):
