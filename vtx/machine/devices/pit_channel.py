@@ -20,9 +20,9 @@ class PitChannel:
     """A counter with its read and write logic. Each call says at which `clk` it happens; calls
     come in order of time.
 
-    `start` is the pulse that loaded the counting element (it may lie one pulse ahead); the
-    phase, `clk - start`, then says everything. `held_phase` replaces it while the gate stops
-    counting. `before` is OUT and the count as they stay until `start`.
+    `loads_at` is the pulse that loads the counting element (it may lie one pulse ahead);
+    `before` is OUT and the count as they stay until then. From then on the phase says
+    everything: `clk - start`, or `held_phase` while the gate stops counting.
     """
 
     def __init__(self, *, gate: bool = True) -> None:
@@ -32,7 +32,9 @@ class PitChannel:
         self.access = ACCESS_BOTH
         self.count = FULL_BINARY  # what is being counted down
         self.start: int | None = None
+        self.loads_at = 0
         self.held_phase: int | None = None
+        self.expired_at: int | None = None  # mode 4: when, if the gate has stopped it since
         self.before = (False, 0)
         self.reload = FULL_BINARY  # what was last written
         self.reload_at: int | None = None  # when it replaces `count` in a periodic mode
@@ -67,7 +69,7 @@ class PitChannel:
     def out(self, clk: int) -> bool:
         """The level of OUT after pulse `clk`."""
         phase = self._phase(clk)
-        if phase is None or phase < 0:
+        if phase is None or clk < self.loads_at:
             return self.before[0]
         match self.mode:
             case 0 | 1:
@@ -77,22 +79,22 @@ class PitChannel:
             case 3:
                 return self.held_phase is not None or phase % self.count < self._high_half()
             case _:
-                return phase != self.count
+                return phase != self.count if self.expired_at is None else clk != self.expired_at
 
     def next_change(self, clk: int) -> int | None:
         """The first pulse after `clk` at which OUT changes if nothing else happens."""
         phase = self._phase(clk)
         if phase is None or self.start is None or self.held_phase is not None:
             return None
-        if phase < 0:
-            if self.out(self.start) != self.out(clk):
-                return self.start
-            return self.next_change(self.start)
+        if clk < self.loads_at:
+            if self.out(self.loads_at) != self.out(clk):
+                return self.loads_at
+            return self.next_change(self.loads_at)
         if self.mode in PERIODIC_MODES:
             return self._next_periodic_change(clk, phase % self.count)
         if phase < self.count:
             return self.start + self.count
-        return clk + 1 if self.mode >= 4 and phase == self.count else None
+        return None if self.out(clk) else clk + 1
 
     def _next_periodic_change(self, clk: int, position: int) -> int | None:
         if self.count == 1:
@@ -103,7 +105,7 @@ class PitChannel:
     def _element(self, clk: int) -> int:
         """The counting element as a number."""
         phase = self._phase(clk)
-        if phase is None or phase < 0:
+        if phase is None or clk < self.loads_at:
             return self.before[1]
         if self.mode == 2:
             return self.count - phase % self.count
@@ -142,8 +144,8 @@ class PitChannel:
         phase = self._phase(clk)
         if phase is None:
             return
-        if self.mode == 4 and phase == self.count:
-            phase += 1  # the strobe lasts one pulse whatever the gate does
+        if self.mode == 4 and phase >= self.count and self.expired_at is None:
+            self.expired_at = clk - (phase - self.count)  # the strobe ends whatever the gate does
         self.held_phase = max(phase, 0)
         if self.reload_at is not None:  # the new count now waits for the gate
             self.reload_at = None
@@ -153,16 +155,15 @@ class PitChannel:
         if self.mode in PERIODIC_MODES:  # a rising gate starts the period anew
             self._load(clk)
         else:
-            self.start = clk - phase
+            self.start = max(clk - phase, self.loads_at)
             self.held_phase = None
 
     def _load(self, clk: int) -> None:
         """Load the written count at the next pulse."""
         self.before = (self.out(clk), self._element(clk))
         self.count = self.reload
-        self.start = clk + 1
-        self.held_phase = None
-        self.reload_at = None
+        self.start = self.loads_at = clk + 1
+        self.held_phase = self.expired_at = self.reload_at = None
         self.awaiting_load = False
 
     # --- what the bus does ----------------------------------------------------------------
@@ -176,7 +177,7 @@ class PitChannel:
         self.access = control >> 4 & 3
         self.bcd = bool(control & 1)
         self.before = (self.mode != 0, element)
-        self.start = self.held_phase = self.reload_at = None
+        self.start = self.held_phase = self.expired_at = self.reload_at = None
         self.written = False
         self.awaiting_load = True
         self.low_byte = self.latched = self.latched_status = None
@@ -201,7 +202,9 @@ class PitChannel:
     def _write_reload(self, clk: int, raw: int) -> None:
         self.reload = self._reload_value(raw)
         self.written = True
-        if self.mode in TRIGGERED_MODES:
+        if self.start is not None and clk < self.loads_at:
+            self.count = self.reload  # in time for the load that is about to happen
+        elif self.mode in TRIGGERED_MODES:
             self.awaiting_load = True
         elif self.mode not in PERIODIC_MODES or self.start is None:
             self._load(clk)
@@ -218,8 +221,6 @@ class PitChannel:
         assert self.start is not None and phase is not None
         if self.held_phase is not None:
             self.awaiting_load = True
-        elif phase < 0:
-            self.count = self.reload
         elif self.reload_at is None:
             position = phase % self.count
             half = self._high_half() if self.mode == 3 else self.count
@@ -242,7 +243,7 @@ class PitChannel:
         self.settle(clk)
         if self.latched_status is not None:
             return
-        loading = self.start is not None and self.held_phase is None and clk < self.start
+        loading = self.start is not None and clk < self.loads_at
         null = self.awaiting_load or loading or self.reload_at is not None
         status = STATUS_OUT if self.out(clk) else 0
         status |= STATUS_NULL if null else 0
