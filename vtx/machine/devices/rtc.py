@@ -184,13 +184,13 @@ class Rtc:
             self.cmos[index] = value
 
     def _change_control(self, register_a: int, register_b: int) -> None:
-        """Registers A and B decide whether the calendar runs and how its registers are read."""
+        """Registers A and B decide whether the calendar runs and how its registers are read.
+        A running calendar keeps its moment when the format changes."""
         registers = self._calendar()
-        same_format = not (register_b ^ self.register_b) & 0x06
         self.register_a, self.register_b = register_a, register_b
         if not self._updates_run():
             self.frozen = registers
-        elif self.frozen is not None or not same_format:
+        elif self.frozen is not None:
             self.frozen = None
             self._set_calendar(registers)
 
