@@ -92,7 +92,7 @@ panic:
 
 # The ends of the three parts of the image, which are mapped with different rights.
         .text
-        .align 4096
+        .align 4096, 0xcc
 text_end:
 
         .section .rodata
