@@ -11,7 +11,7 @@ from iced_x86 import Decoder, DecoderError, DecoderOptions
 from iced_x86 import Instruction as Decoded
 
 from vtx.isa.builder import Builder
-from vtx.isa.features import decoded_is_available, mnemonic_of
+from vtx.isa.features import meaning_of
 from vtx.isa.instruction import SEMANTICS, UD, translate
 from vtx.isa.key import Key
 from vtx.isa.program import Program
@@ -61,8 +61,8 @@ def translate_bytes(code: bytes, key: Key, features: frozenset[str]) -> Translat
 def _translate(decoded: Decoded, code: bytes, key: Key, features: frozenset[str]) -> Translated:
     if decoded.is_invalid:
         return Translated(_invalid(code, key), 1, True)
-    mnemonic = mnemonic_of(decoded)
-    if mnemonic not in SEMANTICS or not decoded_is_available(decoded, features):
+    mnemonic = meaning_of(decoded, features)
+    if mnemonic not in SEMANTICS:
         return Translated(_fault_program("undefined", UD, None), decoded.len, True)
     program = translate(decoded, key, mnemonic)
     ends = program.alone or program.resync or not _only_falls_through(program)

@@ -24,33 +24,47 @@ ALWAYS = frozenset(
     {
         "INTEL8086", "INTEL8086_ONLY", "INTEL186", "INTEL286", "INTEL286_ONLY", "INTEL386",
         "INTEL386_ONLY", "INTEL386_486_ONLY", "INTEL486", "INTEL486_A_ONLY", "INTEL286_386_ONLY",
-        "X64", "MULTIBYTENOP", "CPUID", "PAUSE", "RDPMC", "UDBG", "SMM", "CET_IBT", "CET_SS",
-        "RTM", "CLDEMOTE", "WBNOINVD",
+        "X64", "MULTIBYTENOP", "CPUID", "PAUSE", "RDPMC", "CET_IBT", "CLDEMOTE", "PREFETCHW",
+        "PREFETCHWT1", "WBNOINVD",
     }
 )  # fmt: skip
-"""Features every x86-64 processor has, and hint encodings that are NOPs where absent."""
+"""Features every x86-64 processor has, and hints that are NOPs (or WBINVD) where absent."""
 
 ADVERTISED_AS = {
-    "CX8": "cx8", "CMOV": "cmov", "TSC": "tsc", "MSR": "msr", "SEP": "sep", "CLFSH": "clfsh",
-    "SYSCALL": "syscall", "CMPXCHG16B": "cx16", "POPCNT": "popcnt", "MOVBE": "movbe",
-    "BMI1": "bmi1", "BMI2": "bmi2", "LZCNT": "lzcnt", "FSGSBASE": "fsgsbase",
-    "INVPCID": "invpcid", "RDTSCP": "rdtscp", "RDRAND": "rdrand", "RDSEED": "rdseed",
-    "MONITOR": "monitor", "VMX": "vmx", "XSAVE": "xsave", "SMAP": "smap", "ADX": "adx",
-    "CLFLUSHOPT": "clflushopt", "CLWB": "clwb", "PREFETCHW": "prefetchw", "RDPID": "rdpid",
-    "SSE": "sse", "SSE2": "sse2", "FPU": "fpu", "MMX": "mmx",
+    "CX8": "CX8", "CMOV": "CMOV", "TSC": "TSC", "MSR": "MSR", "SEP": "SEP", "CLFSH": "CLFSH",
+    "SYSCALL": "SYSCALL", "CMPXCHG16B": "CX16", "POPCNT": "POPCNT", "MOVBE": "MOVBE",
+    "BMI1": "BMI1", "BMI2": "BMI2", "LZCNT": "LZCNT", "FSGSBASE": "FSGSBASE",
+    "INVPCID": "INVPCID", "RDTSCP": "RDTSCP", "RDRAND": "RDRAND", "RDSEED": "RDSEED",
+    "MONITOR": "MONITOR", "VMX": "VMX", "INVEPT": "VMX", "INVVPID": "VMX", "XSAVE": "XSAVE",
+    "SMAP": "SMAP", "ADX": "ADX", "CLFLUSHOPT": "CLFLUSHOPT", "CLWB": "CLWB", "RDPID": "RDPID",
+    "FPU": "FPU", "MMX": "MMX", "SSE": "SSE", "SSE2": "SSE2",
 }  # fmt: skip
-"""iced's feature -> the name in spec/cpuid.toml."""
+"""iced's feature -> the name in spec/cpuid.toml that advertises it. Which EPT and VPID
+invalidations exist is for their own semantics to check, against IA32_VMX_EPT_VPID_CAP."""
 
-# Encodings that iced files under an FPU/SIMD feature although they touch no such state.
+# Encodings that iced files under another feature although every modelled CPU runs them: moves
+# and fences that touch no vector state, and NOP space that CET gave a meaning.
 _INTEGER_CODES = frozenset(
     {"LFENCE", "MFENCE", "SFENCE", "PREFETCHNTA_M8", "PREFETCHT0_M8", "PREFETCHT1_M8",
-     "PREFETCHT2_M8", "MOVNTI_M32_R32", "MOVNTI_M64_R64", "WAIT"}
+     "PREFETCHT2_M8", "MOVNTI_M32_R32", "MOVNTI_M64_R64", "RDSSPD_R32", "RDSSPQ_R64"}
 )  # fmt: skip
+
+_WITHOUT = {"TZCNT": ("BMI1", "BSF"), "LZCNT": ("LZCNT", "BSR")}
+"""Mnemonic -> its feature, and what the encoding means without: the prefix is ignored."""
 
 
 def mnemonic_of(decoded: Decoded) -> str:
     """iced's upper-case mnemonic."""
     return _MNEMONICS[decoded.mnemonic]
+
+
+def meaning_of(decoded: Decoded, features: frozenset[str]) -> str | None:
+    """Mnemonic of what a CPU that advertises `features` does; None: it has no such thing."""
+    mnemonic = mnemonic_of(decoded)
+    if decoded_is_available(decoded, features):
+        return mnemonic
+    feature, otherwise = _WITHOUT.get(mnemonic, ("", None))
+    return otherwise if feature not in features else None
 
 
 def code_of(decoded: Decoded) -> str:

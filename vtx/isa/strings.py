@@ -79,7 +79,12 @@ def repeat(i: Instruction, iteration: Callable[[], None]) -> None:
     if not (i.decoded.has_rep_prefix or i.decoded.has_repne_prefix):
         iteration()
         return
-    _counted(i, lambda: (iteration(), i.const(1, 1))[1])
+
+    def always() -> Value:
+        iteration()
+        return i.const(1, 1)
+
+    _counted(i, always)
 
 
 def repeat_while(i: Instruction, iteration: Callable[[], Value]) -> None:
