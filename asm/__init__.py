@@ -9,7 +9,8 @@ from pathlib import Path
 from asm.assembler import Assembler
 from asm.assembly import DEFAULT_BASE, Assembly
 from asm.errors import MAX_ERRORS, AssemblyErrors, Diagnostic, StopAssembly
-from asm.layout import LayoutError, place_sections, render
+from asm.images import render
+from asm.layout import LayoutError, place_sections
 
 __all__ = ["Assembly", "AssemblyErrors", "Diagnostic", "assemble", "assemble_file"]
 

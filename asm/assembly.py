@@ -8,7 +8,7 @@ from asm.elf import ElfTarget
 from asm.errors import MAX_ERRORS, AssemblyErrors, Diagnostic
 from asm.executable import Executable, link
 from asm.fragments import Section, Symbol
-from asm.layout import LaidOut
+from asm.images import LaidOut
 from asm.listing import render_listing
 from asm.object_file import write_object
 from asm.program import Program

@@ -328,7 +328,10 @@ class _Builder:
         shape = slot.branch
         assert shape is not None
         kinds = {16: OpKind.NEAR_BRANCH16, 32: OpKind.NEAR_BRANCH32, 64: OpKind.NEAR_BRANCH64}
-        self.instruction.set_op_kind(index, kinds[shape.width or self.mode])
+        width = shape.width
+        if slot.kind in (OpCodeOperandKind.XBEGIN_2, OpCodeOperandKind.XBEGIN_4):
+            width = max(self.mode, 32)  # iced-x86 has no 16-bit target for XBEGIN
+        self.instruction.set_op_kind(index, kinds[width])
 
     def _set_far(self, index: int, slot: Slot, operand: FarPointer) -> None:
         def known(value: Value) -> int:

@@ -15,7 +15,7 @@ from asm.elf import ElfSymbol, ElfTarget, ProgramHeader, SectionHeader
 from asm.errors import Diagnostic, SourceError
 from asm.expressions import Linear, Value, resolve
 from asm.fragments import Section, Symbol
-from asm.layout import LaidOut, Relocation, check_field
+from asm.images import LaidOut, Relocation, check_field
 from asm.program import Program
 
 PAGE = 0x1000

@@ -54,7 +54,8 @@ class Fixup:
 
     A PC-relative value is measured from the field's own address plus `pc_bias` (the distance
     from the field to the next instruction). `signed` limits absolute values to the signed
-    range; `branch` marks call and jump targets.
+    range; `branch` marks call and jump targets in 64-bit code,
+    `can_grow` jumps that started short.
     """
 
     offset: int
@@ -65,6 +66,7 @@ class Fixup:
     pc_bias: int = 0
     signed: bool = False
     branch: bool = False
+    can_grow: bool = False
 
 
 @dataclass(slots=True)
@@ -74,6 +76,7 @@ class Branch:
     short: bytes
     near: bytes
     near_width: int
+    is_64_bit: bool
     target: Value
     statement: Statement
     grown: bool = False

@@ -185,12 +185,12 @@ def _emit(program: Program, encoded: Encoded) -> None:
     program.emit(encoded.data)
 
 
-def _branch_forms(name: str, mode: int) -> list[Form]:
-    """The forms of a jump in this mode, shortest displacement first."""
+def _branch_forms(name: str, mode: int, width: int) -> list[Form]:
+    """The forms of a jump with this operand size, shortest displacement first."""
     found = [
         form
         for form in forms.forms_of(name, mode)
-        if form.slots and form.slots[0].branch and form.slots[0].branch.suits(mode)
+        if form.slots and form.slots[0].branch and form.slots[0].branch.suits(width)
     ]
     return sorted(found, key=lambda form: form.slots[0].branch.size if form.slots[0].branch else 0)
 
@@ -203,7 +203,7 @@ def _emit_branch(
     assert statement is not None
     if program.section.is_nobits:
         raise SourceError(f"section '{program.section.name}' holds no code")
-    candidates = _branch_forms(request.mnemonic, mode)
+    candidates = _branch_forms(request.mnemonic, mode, request.suffix or mode)
     sizes = {f.slots[0].branch.size for f in candidates if f.slots[0].branch}
     symbolic = not isinstance(target.value, Linear) or bool(target.value.terms)
     if len(sizes) == 2 and symbolic:
@@ -211,7 +211,7 @@ def _emit_branch(
             _opcode(candidate, mode, prefixes) for candidate in (candidates[0], candidates[-1])
         )
         width = candidates[-1].slots[0].branch.size  # type: ignore[union-attr]
-        program.close_fragment(Branch(short, near, width, target.value, statement))
+        program.close_fragment(Branch(short, near, width, mode == 64, target.value, statement))
         return
     if len(sizes) == 2:
         form = candidates[-1]
@@ -227,7 +227,7 @@ def _emit_branch(
             statement,
             pc_relative=True,
             pc_bias=branch.size,
-            branch=True,
+            branch=mode == 64,
         )
     )
     program.emit(opcode + bytes(branch.size))

@@ -10,7 +10,8 @@ from asm.errors import Diagnostic, SourceError
 from asm.executable import section_flags
 from asm.expressions import Linear
 from asm.fragments import Section, Symbol
-from asm.layout import LaidOut, Relocation, known_number, section_relative
+from asm.images import LaidOut, Relocation
+from asm.layout import known_number, section_relative
 from asm.program import Program
 
 # (kind, size in bytes) to the psABI's relocation numbers.
@@ -78,7 +79,7 @@ def _kind(relocation: Relocation, target: ElfTarget, symbol: Symbol | None) -> s
         return relocation.modifier
     if relocation.pc_relative:
         external = symbol is not None and symbol.kind != "section"
-        is_call = relocation.branch and relocation.size == 4 and target.is_64
+        is_call = relocation.branch and relocation.addend == -4 and target.is_64
         return "PLT" if is_call and external else "relative"
     return "signed" if relocation.signed else "absolute"
 

@@ -258,11 +258,11 @@ def read_operand(tree: syntax.Expression, scope: Scope, *, is_branch: bool) -> O
         return Immediate(value)
     size = reading.size
     is_jump_hint = size == 0 or size == -1
-    symbolic = not isinstance(value, Linear) or bool(value.terms)
+    names_place = isinstance(value, Linear) and [c for _, c in value.terms] == [1]
     is_plain = not reading.bracketed and not reading.registers and not reading.segment
     if is_branch and is_plain and (size is None or is_jump_hint):
         return Target(value)
-    is_memory = reading.bracketed or reading.registers or reading.segment or symbolic
+    is_memory = reading.bracketed or reading.registers or reading.segment or names_place
     if not is_memory:
         return Immediate(value)
     if (

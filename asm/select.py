@@ -131,7 +131,7 @@ def _accepts(form: Form, request: Request) -> bool:
                 shape = slot.immediate
                 ok = shape is not None and _accepts_immediate(shape, operand.constant, request)
             case Target():
-                ok = slot.branch is not None and slot.branch.suits(request.mode)
+                ok = slot.branch is not None and slot.branch.suits(request.suffix or request.mode)
             case FarPointer():
                 ok = slot.far_width != 0
         if not ok:
@@ -333,6 +333,8 @@ def _choose(request: Request) -> Form:
     accepted = [form for form in candidates if _accepts(form, request)]
     if request.suffix:
         accepted = [form for form in accepted if _has_suffix(form, request)]
+    elif request.mnemonic == "push" and _is_immediate(request.operands):
+        accepted = [form for form in accepted if form.operand_size == request.mode]
     if not accepted:
         raise _refusal(candidates, request)
     _check_ambiguity(accepted, request)
@@ -351,6 +353,10 @@ def _choose(request: Request) -> Form:
     if best is None:
         raise SourceError(f"'{request.mnemonic}' cannot be encoded so: {failure}")
     return best[1]
+
+
+def _is_immediate(operands: Sequence[Operand]) -> bool:
+    return len(operands) == 1 and isinstance(operands[0], Immediate)
 
 
 def _has_suffix(form: Form, request: Request) -> bool:
