@@ -5,7 +5,6 @@ Must not know how styles are compared.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TextIO
 
 from vtx.view.runs import ordered, statistics
@@ -46,7 +45,7 @@ def style_names(runs: list[RunResult]) -> list[str]:
 def show_comparison(found: Comparison, out: TextIO) -> None:
     """The table of all styles, then the verdict or every difference."""
     names = style_names(found.runs)
-    rows = tuple(row for row in _rows(found.runs))
+    rows = tuple(_rows(found.runs))
     print_table(Table(("", *names), rows, frozenset(range(1, len(names) + 1))), out)
     print(file=out)
     for run, name in zip(found.runs, names, strict=True):
@@ -71,36 +70,28 @@ def difference_in_words(item: Difference) -> str:
 
 
 def _rows(runs: list[RunResult]) -> list[tuple[str, ...]]:
-    def row(title: str, cell: Callable[[RunResult], str]) -> tuple[str, ...]:
-        return (title, *(cell(run) for run in runs))
-
     rows = [
-        row("engine", lambda run: run.engine),
-        row("retired", lambda run: count(run.retired)),
-        row("ended", lambda run: run.ended),
-        row("exit status", lambda run: str(run.exit_status)),
-        row("console bytes", lambda run: count(len(run.console))),
-        row("memory sha256", lambda run: run.memory_sha256[:HASH_DIGITS]),
-        row("VM exits", lambda run: count(sum(run.exits.values()))),
+        ("engine", *(run.engine for run in runs)),
+        ("retired", *(count(run.retired) for run in runs)),
+        ("ended", *(run.ended for run in runs)),
+        ("exit status", *(str(run.exit_status) for run in runs)),
+        ("console bytes", *(count(len(run.console)) for run in runs)),
+        ("memory sha256", *(run.memory_sha256[:HASH_DIGITS] for run in runs)),
+        ("VM exits", *(count(sum(run.exits.values())) for run in runs)),
     ]
-    rows += [
-        row(f"  {name}", lambda run, name=name: count(run.exits.get(name, 0)))  # type: ignore[misc]
-        for name in _reasons(runs)
-    ]
-    rows += [
-        row("TLB misses", lambda run: count(int(run.walks.get("misses", 0)))),
-        row("  references, min", lambda run: _references(run, "min")),
-        row("  references, max", lambda run: _references(run, "max")),
-        row("  references, mean", lambda run: _references(run, "mean")),
-    ]
-    rows += [
-        row(
-            f"shadow: {name.replace('_', ' ')}",
-            lambda run, name=name: count(run.shadow[name]) if run.shadow else "-",  # type: ignore[misc]
-        )
-        for name in _shadow_counts(runs)
-    ]
+    for name in _reasons(runs):
+        rows.append((f"  {name}", *(count(run.exits.get(name, 0)) for run in runs)))
+    rows.append(("TLB misses", *(count(int(run.walks.get("misses", 0))) for run in runs)))
+    for which in ("min", "max", "mean"):
+        rows.append((f"  references, {which}", *(_references(run, which) for run in runs)))
+    for name in _shadow_counts(runs):
+        title = f"shadow: {name.replace('_', ' ')}"
+        rows.append((title, *(_shadow_count(run, name) for run in runs)))
     return rows
+
+
+def _shadow_count(run: RunResult, name: str) -> str:
+    return "-" if run.shadow is None else count(run.shadow.get(name, 0))
 
 
 def _reasons(runs: list[RunResult]) -> list[str]:
