@@ -12,6 +12,7 @@ from typing import Final
 
 from vtx.machine.bus import Bus
 from vtx.machine.memory_map import BDA_BASE, BIOS_BASE, EBDA_BASE, IOAPIC_BASE, LAPIC_BASE
+from vtx.spec.places import port_range
 
 OEM_ID: Final = b"VTX   "
 OEM_TABLE_ID: Final = b"VTXPC   "
@@ -21,9 +22,12 @@ RSDP_GPA: Final = 0xF_0000
 TABLES_GPA: Final = BIOS_BASE
 FIRMWARE_TABLES_END: Final = RSDP_GPA + 0x1000
 
-SCI_IRQ: Final = 9
-PM1_EVENT_PORT, PM1_CONTROL_PORT, PM_TIMER_PORT = 0x600, 0x604, 0x608
-RESET_PORT, RESET_VALUE = 0xCF9, 0x06
+SCI_IRQ: Final = port_range("acpi_pm1a").irq or 0
+PM1_EVENT_PORT: Final = port_range("acpi_pm1a").first
+PM1_CONTROL_PORT: Final = PM1_EVENT_PORT + 4
+PM_TIMER_PORT: Final = port_range("acpi_pm_timer").first
+RESET_PORT: Final = port_range("pci_config").first + 1
+RESET_VALUE: Final = 0x06
 IOAPIC_ID: Final = 0
 CMOS_CENTURY_INDEX: Final = 0x32
 
@@ -126,7 +130,7 @@ def acpi_tables(cpu_count: int) -> list[tuple[int, bytes]]:
 def bios_data_area() -> list[tuple[int, bytes]]:
     """The few BIOS data that systems look for: COM1's port, EBDA segment, base memory in KiB."""
     return [
-        (BDA_BASE, struct.pack("<H", 0x3F8)),
+        (BDA_BASE, struct.pack("<H", port_range("com1").first)),
         (BDA_BASE + 0x0E, struct.pack("<H", EBDA_BASE >> 4)),
         (BDA_BASE + 0x13, struct.pack("<H", EBDA_BASE // 1024)),
         (EBDA_BASE, b"\x01"),  # the EBDA begins with its own size in KiB

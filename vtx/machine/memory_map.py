@@ -11,29 +11,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from vtx.spec.tables import read_table
+from vtx.spec.places import region
 
 PAGE_SIZE: Final = 0x1000
 MIB: Final = 1 << 20
 GIB: Final = 1 << 30
 
-
-def _region(name: str) -> tuple[int, int]:
-    """First and last address of a region in `spec/memory_map.toml`."""
-    row = next(row for row in read_table("memory_map")["regions"] if row["name"] == name)
-    return int(row["start"]), int(row["end"])
-
-
 # RAM and its holes. RAM that reaches the hole continues above 4 GiB.
-RAM_HOLE_BASE: Final = _region("pci_hole")[0]
-HIGH_RAM_BASE: Final = _region("high_memory")[0]
-VGA_BASE: Final = _region("vga")[0]
-VGA_END: Final = _region("vga")[1] + 1
+RAM_HOLE_BASE: Final = region("pci_hole").start
+HIGH_RAM_BASE: Final = region("high_memory").start
+VGA_BASE: Final = region("vga").start
+VGA_END: Final = region("vga").end + 1
 MIN_RAM_SIZE: Final = MIB
 
 # Devices.
-IOAPIC_BASE: Final = _region("ioapic")[0]
-LAPIC_BASE: Final = _region("lapic")[0]
+IOAPIC_BASE: Final = region("ioapic").start
+LAPIC_BASE: Final = region("lapic").start
 
 # Low memory that firmware and boot data occupy. Everything the loader writes besides the
 # image and its modules lies in BOOT_BASE..EBDA_BASE, so RAM below BOOT_BASE stays free
@@ -47,7 +40,7 @@ BOOT_INFO_END: Final = 0x9_F000
 BOOT_STACK_TOP: Final = BOOT_BASE  # grows down into free low memory
 EBDA_BASE: Final = 0x9_FC00
 BIOS_BASE: Final = 0xE_0000  # ACPI tables and the RSDP; a copy of no real BIOS
-BIOS_END: Final = _region("bios")[1] + 1
+BIOS_END: Final = region("bios").end + 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,12 @@ from typing import Final
 from vtx.machine.devices import timebase
 from vtx.machine.devices.lines import InterruptLine
 from vtx.machine.devices.timebase import Clock
+from vtx.spec.places import port_range
 
-STATUS_PORT, ENABLE_PORT, CONTROL_PORT, TIMER_PORT = 0x600, 0x602, 0x604, 0x608
+STATUS_PORT: Final = port_range("acpi_pm1a").first
+ENABLE_PORT: Final = STATUS_PORT + 2
+CONTROL_PORT: Final = STATUS_PORT + 4
+TIMER_PORT: Final = port_range("acpi_pm_timer").first
 TIMER_STATUS: Final = 0x0001  # bit 0 of both PM1 event registers
 ENABLE_BITS: Final = 0x0721
 CONTROL_SCI_ENABLE, CONTROL_SLEEP_TYPE, CONTROL_SLEEP_ENABLE = 0x0001, 0x1C00, 0x2000
@@ -69,14 +73,14 @@ class AcpiPm:
 
     def _write_byte(self, port: int, value: int) -> None:
         shift = 8 * (port & 1)
-        match port & ~1:
-            case 0x600:
-                self.status &= ~(value << shift)  # a one clears
-            case 0x602:
-                kept = self.enable & ~(0xFF << shift)
-                self.enable = (kept | value << shift) & ENABLE_BITS
-            case 0x604:
-                control = value << shift
-                sleeps = control & CONTROL_SLEEP_ENABLE
-                if sleeps and control & CONTROL_SLEEP_TYPE == SLEEP_TYPE_OFF:
-                    self.power_off()
+        register = port & ~1
+        if register == STATUS_PORT:
+            self.status &= ~(value << shift)  # a one clears
+        elif register == ENABLE_PORT:
+            kept = self.enable & ~(0xFF << shift)
+            self.enable = (kept | value << shift) & ENABLE_BITS
+        elif register == CONTROL_PORT:
+            control = value << shift
+            sleeps = control & CONTROL_SLEEP_ENABLE
+            if sleeps and control & CONTROL_SLEEP_TYPE == SLEEP_TYPE_OFF:
+                self.power_off()

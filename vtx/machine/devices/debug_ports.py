@@ -6,10 +6,14 @@ Both must stay as small as their users expect: one byte out, or one number and t
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
-DEBUGCON_PORT = 0xE9
-DEBUG_EXIT_PORT = 0xF4
-DEBUG_EXIT_SIZE = 4
+from vtx.spec.places import port_range
+
+DEBUGCON_PORT: Final = port_range("debugcon").first
+DEBUG_EXIT_PORT: Final = port_range("debug_exit").first
+DEBUG_EXIT_SIZE: Final = 4
+DEBUGCON_ANSWER: Final = 0xE9
 
 
 class DebugConsole:
@@ -20,7 +24,7 @@ class DebugConsole:
         self.sink = sink
 
     def port_in(self, port: int, width_bits: int) -> int:
-        return DEBUGCON_PORT
+        return DEBUGCON_ANSWER
 
     def port_out(self, port: int, width_bits: int, value: int) -> None:
         self.sink(bytes([value & 0xFF]))

@@ -9,7 +9,10 @@ from __future__ import annotations
 import struct
 from typing import Final
 
-SELECTOR_PORT, DATA_PORT = 0x510, 0x511
+from vtx.spec.places import port_range
+
+SELECTOR_PORT: Final = port_range("fw_cfg").first
+DATA_PORT: Final = SELECTOR_PORT + 1
 KEY_SIGNATURE, KEY_ID, KEY_RAM_SIZE, KEY_CPU_COUNT = 0x00, 0x01, 0x03, 0x05
 KEY_MAX_CPUS, KEY_FILE_DIRECTORY, KEY_FIRST_FILE = 0x0F, 0x19, 0x20
 ID_TRADITIONAL: Final = 1

@@ -103,8 +103,9 @@ class LocalApic:
         return True
 
     def set_tsc_offset(self, offset: int) -> None:
-        """The TSC is virtual time plus `offset` from now on (deadlines follow it)."""
-        self.tsc_offset = self.timer.tsc_offset = offset
+        """The TSC is virtual time plus `offset` modulo 2^64 from now on; deadlines follow it."""
+        self.tsc_offset = offset
+        self.timer.set_tsc_offset(offset, self.clock.now())
 
     # --- time -----------------------------------------------------------------------------
 
@@ -275,7 +276,7 @@ class LocalApic:
         if index == reg.IA32_APIC_BASE:
             return self._write_base(value)
         if index == reg.IA32_TSC_DEADLINE:
-            self.timer.write_deadline(value)
+            self.timer.write_deadline(value, self.clock.now())
             self.advance(self.clock.now())
             return True
         register = index - reg.X2APIC_FIRST_MSR

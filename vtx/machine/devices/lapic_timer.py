@@ -18,7 +18,8 @@ class LapicTimer:
     """Counts at the timer's input clock over the divide configuration.
 
     `expires` counts input clocks (a multiple of the divisor after the start) in the counting
-    modes. The TSC that deadlines compare with is virtual time plus `tsc_offset`.
+    modes. The TSC that deadlines compare with is virtual time plus `tsc_offset`, modulo 2^64;
+    `deadline_due` is the virtual time at which it gets there.
     """
 
     def __init__(self) -> None:
@@ -27,6 +28,7 @@ class LapicTimer:
         self.initial = 0
         self.expires: int | None = None
         self.deadline = 0  # IA32_TSC_DEADLINE; 0 is disarmed
+        self.deadline_due = 0
         self.tsc_offset = 0
 
     @property
@@ -38,12 +40,8 @@ class LapicTimer:
     def next_expiry(self) -> int | None:
         """When the timer runs out next, in TSC ticks of virtual time."""
         if self.mode == TSC_DEADLINE:
-            return self._deadline_time() if self.deadline else None
+            return self.deadline_due if self.deadline else None
         return None if self.expires is None else timebase.LAPIC_TIMER.time_of(self.expires)
-
-    def _deadline_time(self) -> int:
-        # A deadline in the past, also one before the TSC was moved, is due at once.
-        return max(self.deadline - self.tsc_offset, 0)
 
     def take_expiries(self, now: int) -> bool:
         """Whether the timer ran out since it was last asked, at or before `now`."""
@@ -90,7 +88,17 @@ class LapicTimer:
             self.deadline = 0
         self.mode = mode
 
-    def write_deadline(self, tsc: int) -> None:
+    def write_deadline(self, tsc: int, now: int) -> None:
         """Arm for TSC value `tsc` (64 bits), 0 disarms. Ignored in the other modes."""
         if self.mode == TSC_DEADLINE:
-            self.deadline = tsc & UINT64
+            self.deadline = tsc
+            self._compare(now)
+
+    def set_tsc_offset(self, offset: int, now: int) -> None:
+        """Move the TSC against virtual time; a deadline it jumps over is due at once."""
+        self.tsc_offset = offset
+        self._compare(now)
+
+    def _compare(self, now: int) -> None:
+        tsc = now + self.tsc_offset & UINT64
+        self.deadline_due = now + max(self.deadline - tsc, 0)

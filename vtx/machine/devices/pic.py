@@ -9,8 +9,11 @@ from __future__ import annotations
 from typing import Final
 
 from vtx.machine.devices.lines import InterruptLine, Wire
+from vtx.spec.places import port_range
 
-MASTER_PORT, SLAVE_PORT, ELCR_PORT = 0x20, 0xA0, 0x4D0
+MASTER_PORT: Final = port_range("pic1").first
+SLAVE_PORT: Final = port_range("pic2").first
+ELCR_PORT: Final = port_range("elcr").first
 CASCADE_INPUT: Final = 2
 SPURIOUS_INPUT: Final = 7
 

@@ -12,8 +12,11 @@ from vtx.machine.devices import timebase
 from vtx.machine.devices.lines import InterruptLine
 from vtx.machine.devices.pit_channel import PERIODIC_MODES, PitChannel
 from vtx.machine.devices.timebase import Clock
+from vtx.spec.places import port_range
 
-FIRST_PORT, CONTROL_PORT, SYSTEM_CONTROL_PORT = 0x40, 0x43, 0x61
+FIRST_PORT: Final = port_range("pit").first
+CONTROL_PORT: Final = FIRST_PORT + 3
+SYSTEM_CONTROL_PORT: Final = port_range("port61").first
 
 READ_BACK: Final = 3  # in the counter-select bits of a control word
 SYSTEM_GATE2, SYSTEM_SPEAKER, SYSTEM_REFRESH, SYSTEM_OUT2 = 0x01, 0x02, 0x10, 0x20

@@ -10,9 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-DATA_PORT, COMMAND_PORT = 0x60, 0x64
-SYSTEM_CONTROL_A_PORT: Final = 0x92
-PCI_CONFIG_PORT, RESET_CONTROL_PORT = 0xCF8, 0xCF9
+from vtx.spec.places import port_range
+
+DATA_PORT: Final = port_range("keyboard").first
+COMMAND_PORT: Final = port_range("keyboard_status").first
+SYSTEM_CONTROL_A_PORT: Final = port_range("port92").first
+PCI_CONFIG_PORT: Final = port_range("pci_config").first
+RESET_CONTROL_PORT: Final = PCI_CONFIG_PORT + 1
 
 STATUS_OUTPUT_FULL, STATUS_SYSTEM, STATUS_COMMAND = 0x01, 0x04, 0x08
 COMMAND_READ_CONFIG, COMMAND_WRITE_CONFIG = 0x20, 0x60

@@ -21,8 +21,10 @@ from vtx.machine.devices.rtc_calendar import (
 )
 from vtx.machine.devices.timebase import TSC_HZ, Clock
 from vtx.machine.memory_map import HIGH_RAM_BASE, MIB, ram_ranges
+from vtx.spec.places import port_range
 
-INDEX_PORT, DATA_PORT = 0x70, 0x71
+INDEX_PORT: Final = port_range("cmos").first
+DATA_PORT: Final = INDEX_PORT + 1
 
 SECONDS_ALARM, MINUTES_ALARM, HOURS_ALARM = 1, 3, 5
 REGISTER_A, REGISTER_B, REGISTER_C, REGISTER_D = 0x0A, 0x0B, 0x0C, 0x0D

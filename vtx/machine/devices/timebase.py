@@ -7,10 +7,9 @@ from `spec/clocks.toml`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Final, Protocol
 
-from vtx.spec.tables import read_table
+from vtx.spec.clocks import clock, rtc_epoch
 
 
 class Clock(Protocol):
@@ -56,26 +55,14 @@ class Frequency:
         return -(-count * self.denominator // self.numerator)
 
 
-def _read_clocks() -> tuple[int, dict[str, Frequency]]:
-    rows = {row["name"]: row for row in read_table("clocks")["clocks"]}
-    tsc_hz = int(rows["tsc"]["hz_numerator"])
-    return tsc_hz, {
-        name: Frequency(row["hz_numerator"], row.get("hz_denominator", 1) * tsc_hz)
-        for name, row in rows.items()
-    }
+def _frequency(name: str) -> Frequency:
+    ratio = clock(name).per_tsc_tick
+    return Frequency(ratio.numerator, ratio.denominator)
 
 
-def _read_epoch() -> datetime:
-    epoch = read_table("clocks")["rtc_epoch"]
-    assert isinstance(epoch, datetime)
-    return epoch.replace(tzinfo=None)
-
-
-_TSC_HZ, _CLOCKS = _read_clocks()
-
-TSC_HZ: Final = _TSC_HZ
-LAPIC_TIMER: Final = _CLOCKS["lapic"]
-PIT: Final = _CLOCKS["pit"]
-ACPI_PM: Final = _CLOCKS["acpi_pm"]
-RTC: Final = _CLOCKS["rtc"]
-RTC_EPOCH: Final = _read_epoch()
+TSC_HZ: Final = clock("tsc").hz_numerator
+LAPIC_TIMER: Final = _frequency("lapic")
+PIT: Final = _frequency("pit")
+ACPI_PM: Final = _frequency("acpi_pm")
+RTC: Final = _frequency("rtc")
+RTC_EPOCH: Final = rtc_epoch().replace(tzinfo=None)

@@ -14,8 +14,9 @@ from collections.abc import Callable
 from typing import Final
 
 from vtx.machine.devices.lines import InterruptLine
+from vtx.spec.places import port_range
 
-COM1_PORT: Final = 0x3F8
+COM1_PORT: Final = port_range("com1").first
 PORT_COUNT: Final = 8
 
 # Register numbers (offset from the base port).

@@ -229,6 +229,10 @@ def test_deadlines_follow_the_tsc_when_it_is_moved(cpu):
     cpu.apic.write_msr(0x6E0, 5000)
     cpu.apic.set_tsc_offset(-1000)
     assert cpu.apic.next_event() == 6000
+    cpu.apic.set_tsc_offset((1 << 64) - 1000)
+    assert cpu.apic.next_event() == 6000
+    cpu.apic.set_tsc_offset(4500)
+    assert cpu.apic.next_event() == cpu.clock.time
 
 
 def test_deadline_and_count_belong_to_their_modes(cpu):
