@@ -19,10 +19,10 @@ from vtx.machine.devices.apic_messages import (
     matches_x2apic_logical,
     matches_xapic_logical,
 )
+from vtx.machine.devices.lapic_base import ApicBase
 from vtx.machine.devices.lapic_timer import TSC_DEADLINE, LapicTimer
 from vtx.machine.devices.lapic_vectors import FIRST_LEGAL_VECTOR, VectorState
 from vtx.machine.devices.timebase import Clock
-from vtx.machine.memory_map import LAPIC_BASE, PAGE_SIZE
 
 
 class LocalApic:
@@ -36,8 +36,7 @@ class LocalApic:
         self.clock = clock
         self.bus = bus
         self.initial_id = apic_id
-        self.physical_bits = physical_bits
-        self.base = LAPIC_BASE | reg.BASE_ENABLE | (0 if apic_id else reg.BASE_BSP)
+        self.base = ApicBase(bootstrap=apic_id == 0, physical_bits=physical_bits)
         self.on_nmi: Callable[[], None] = lambda: None
         self.on_init: Callable[[], None] = lambda: None
         self.on_startup: Callable[[int], None] = lambda vector: None
@@ -66,33 +65,26 @@ class LocalApic:
     @property
     def enabled(self) -> bool:
         """Whether IA32_APIC_BASE enables the APIC at all."""
-        return bool(self.base & reg.BASE_ENABLE)
+        return self.base.enabled
 
     @property
     def x2apic(self) -> bool:
-        return bool(self.base & reg.BASE_X2APIC)
+        return self.base.x2apic
 
     @property
     def mmio_gpa(self) -> int | None:
         """Where the registers are in memory space; None unless in xAPIC mode."""
-        return self.base & ~(PAGE_SIZE - 1) if self.enabled and not self.x2apic else None
+        return self.base.mmio_gpa
 
     @property
     def software_enabled(self) -> bool:
         return bool(self.svr & reg.SVR_ENABLE)
 
     def _write_base(self, value: int) -> bool:
-        legal = (1 << self.physical_bits) - PAGE_SIZE
-        legal |= reg.BASE_BSP | reg.BASE_X2APIC | reg.BASE_ENABLE
-        enable, extended = value & reg.BASE_ENABLE, value & reg.BASE_X2APIC
-        if value & ~legal or (extended and not enable):
+        if not self.base.is_legal(value):
             return False
-        if self.x2apic and enable and not extended:
-            return False  # x2APIC is left only through disabled
-        if not self.enabled and extended:
-            return False  # and entered only from xAPIC
         was_enabled, was_x2apic = self.enabled, self.x2apic
-        self.base = value & ~reg.BASE_BSP | self.base & reg.BASE_BSP
+        self.base.write(value)
         if was_enabled and not self.enabled:
             self._reset_registers()
         elif self.x2apic and not was_x2apic:
@@ -262,7 +254,7 @@ class LocalApic:
         """RDMSR of IA32_APIC_BASE, IA32_TSC_DEADLINE or an x2APIC register; None is #GP."""
         self.advance(self.clock.now())
         if index == reg.IA32_APIC_BASE:
-            return self.base
+            return self.base.value
         if index == reg.IA32_TSC_DEADLINE:
             return self.timer.deadline
         register = index - reg.X2APIC_FIRST_MSR
