@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import click
+
 from vtx.cli.group import COMMANDS, LazyGroup
 
-vtx = LazyGroup(
-    "vtx",
-    commands=COMMANDS,
-    help="A deterministic x86-64 computer with Intel VT-x: assemble, boot, virtualize, compare.",
+vtx = click.version_option(package_name="vtx", message="%(prog)s %(version)s")(
+    LazyGroup(
+        "vtx",
+        commands=COMMANDS,
+        help="A deterministic x86-64 computer with Intel VT-x: assemble, boot, compare.",
+    )
 )
 
 

@@ -35,7 +35,7 @@ def compare(image: Path | None, kernel: Path | None, vmm: str, as_json: bool, **
     from vtx.view.comparisons import comparison_as_dict, show_comparison
     from vtx.view.text import json_line
     from vtx.vmm.compare import compare as compare_styles
-    from vtx.vmm.launch import LaunchError
+    from vtx.vmm.styles import LaunchError
 
     styles = [style.strip() for style in vmm.split(",") if style.strip()]
     if len(styles) < 2:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from vtx.cli.errors import as_input_errors
+from vtx.cli.errors import InputError, as_input_errors
 from vtx.cli.files import read_file
 from vtx.cli.inputs import SourceOptions, console_input, parse_defines, read_image, read_module
 from vtx.cli.sizes import SIZE
@@ -89,6 +89,8 @@ class Guest:
 
         with as_input_errors(spec.SpecError):
             spec.profile(self.cpu)
+        for text in (self.append, *self.module):
+            _check_text(text)
         source = SourceOptions(self.include, tuple(parse_defines(self.define).items()))
         return RunOptions(
             image=read_image(self.image, source),
@@ -103,6 +105,15 @@ class Guest:
             modules=tuple(read_module(text) for text in self.module),
             console_input=console_input(self.input_file) if take_input else b"",
         )
+
+
+def _check_text(text: str) -> None:
+    """The guest gets its command lines as UTF-8; what the shell gave may be other bytes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        shown = text.encode(errors="surrogateescape").decode(errors="replace")
+        raise InputError(f"command line {shown!r} is not valid UTF-8") from None
 
 
 def guest_options(command: Command) -> Command:

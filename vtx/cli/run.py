@@ -71,8 +71,8 @@ def run(
 
 
 def _run(options: RunOptions, trace: Path | None, serial_to: str) -> RunResult:
-    from vtx.vmm.launch import LaunchError
     from vtx.vmm.launch import run as launch
+    from vtx.vmm.styles import LaunchError
 
     # A bar on the terminal that the guest writes to would garble its console.
     shown = serial_to != "stdio" or not sys.stdout.isatty()
