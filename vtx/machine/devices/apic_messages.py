@@ -12,6 +12,7 @@ from enum import IntEnum
 from typing import Final, Protocol
 
 BROADCAST: Final = 0xFFFF_FFFF
+ICR_LOGICAL, ICR_ASSERT, ICR_LEVEL = 1 << 11, 1 << 14, 1 << 15
 
 
 class DeliveryMode(IntEnum):
@@ -113,3 +114,18 @@ def matches_xapic_logical(destination: int, ldr: int, *, flat: bool) -> bool:
 def matches_x2apic_logical(destination: int, ldr: int) -> bool:
     """Whether a 32-bit logical destination (cluster, mask) names the APIC with this LDR."""
     return destination >> 16 == ldr >> 16 and bool(destination & ldr & 0xFFFF)
+
+
+def decode_icr(icr: int, *, x2apic: bool) -> tuple[InterruptMessage, Shorthand] | None:
+    """What a write of the interrupt command register (64 bits) sends; None for an INIT level
+    de-assert, which once synchronized arbitration IDs and now does nothing."""
+    mode = DeliveryMode(icr >> 8 & 7)
+    if mode == DeliveryMode.INIT and icr & ICR_LEVEL and not icr & ICR_ASSERT:
+        return None
+    logical = bool(icr & ICR_LOGICAL)
+    destination = icr >> 32 if x2apic else icr >> 56
+    if destination == 0xFF and not x2apic and not logical:
+        destination = BROADCAST
+    # IPIs are always edge-triggered in the receiver, whatever the trigger bit says.
+    message = InterruptMessage(icr & 0xFF, mode, destination, logical)
+    return message, Shorthand(icr >> 18 & 3)

@@ -16,6 +16,7 @@ from vtx.machine.devices.apic_messages import (
     DeliveryMode,
     InterruptMessage,
     Shorthand,
+    decode_icr,
     matches_x2apic_logical,
     matches_xapic_logical,
 )
@@ -360,19 +361,9 @@ class LocalApic:
             self.timer.set_mode(min(mode, TSC_DEADLINE))
 
     def _send_ipi(self) -> None:
-        mode = DeliveryMode(self.icr >> 8 & 7)
-        level = bool(self.icr & reg.ICR_LEVEL)
-        if mode == DeliveryMode.INIT and level and not self.icr & reg.ICR_ASSERT:
-            return  # INIT level de-assert: only arbitration IDs, which do not exist any more
-        destination = self.icr >> 32
-        if not self.x2apic:
-            destination >>= 24
-            if destination == 0xFF and not self.icr & reg.ICR_LOGICAL:
-                destination = BROADCAST
-        logical = bool(self.icr & reg.ICR_LOGICAL)
-        # IPIs are always edge-triggered in the receiver, whatever the trigger bit says.
-        message = InterruptMessage(self.icr & 0xFF, mode, destination, logical)
-        self._send(message, Shorthand(self.icr >> 18 & 3))
+        decoded = decode_icr(self.icr, x2apic=self.x2apic)
+        if decoded is not None:
+            self._send(*decoded)
 
     def _send(self, message: InterruptMessage, shorthand: Shorthand) -> None:
         carries_vector = message.mode in (DeliveryMode.FIXED, DeliveryMode.LOWEST_PRIORITY)

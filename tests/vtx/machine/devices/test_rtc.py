@@ -1,17 +1,12 @@
 """The real-time clock: calendar, formats, SET, and the three interrupts."""
 
-from datetime import datetime, timedelta
-
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from vtx.machine.devices.lines import Wire
 from vtx.machine.devices.rtc import Rtc
-from vtx.machine.devices.rtc_calendar import next_alarm, registers_at, second_of
+from vtx.machine.devices.rtc_calendar import registers_at
 from vtx.machine.devices.timebase import TSC_HZ, ManualClock
 
-EPOCH = datetime(2000, 1, 1)
 CALENDAR = (0x32, 9, 8, 7, 4, 2, 0)
 
 
@@ -72,22 +67,6 @@ def test_binary_and_12_hour_formats(cmos):
     assert registers_at(0, 0, 0x04)[4] == 12
     assert registers_at(12 * 3600, 0, 0x00)[4] == 0x92
     assert registers_at(13 * 3600, 0, 0x04)[4] == 0x81
-
-
-@given(
-    st.integers(0, 7999 * 365 * 86400),
-    st.sampled_from((0, 2, 4, 6)),
-    st.integers(0, 6),
-)
-def test_registers_and_moments_correspond(second, mode, shift):
-    assert second_of(registers_at(second, shift, mode), mode) == (second, shift)
-
-
-@given(st.dictionaries(st.sampled_from((0, 2, 4, 6, 7, 8, 9, 0x32)), st.integers(0, 255)))
-def test_nonsense_in_the_calendar_still_means_some_moment(values):
-    registers = registers_at(0, 0, 2) | values
-    second, shift = second_of(registers, 2)
-    assert second_of(registers_at(second, shift, 6), 6) == (second, shift)
 
 
 def test_setting_the_clock_under_set_takes_effect_when_set_is_cleared(cmos):
@@ -166,25 +145,6 @@ def test_an_impossible_alarm_never_comes(cmos):
     cmos[5], cmos[3], cmos[1] = 0x25, 0, 0
     cmos[0x0B] = 0x22
     assert cmos.rtc.next_event() is None
-
-
-FIELD = st.one_of(st.none(), st.integers(0, 59))
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.integers(0, 200000), st.one_of(st.none(), st.integers(0, 23)), FIELD, FIELD)
-def test_the_next_alarm_is_the_first_matching_second(second, hours, minutes, seconds):
-    def matches(moment):
-        pairs = ((moment.hour, hours), (moment.minute, minutes), (moment.second, seconds))
-        return all(wanted in (None, have) for have, wanted in pairs)
-
-    found = next_alarm(second, (hours, minutes, seconds))
-
-    assert found > second
-    assert matches(EPOCH + timedelta(seconds=found))
-    step = max((found - second) // 500, 1)
-    for earlier in {*range(second + 1, found, step), *range(max(second + 1, found - 90), found)}:
-        assert not matches(EPOCH + timedelta(seconds=earlier))
 
 
 def test_flags_do_not_depend_on_how_often_time_was_advanced():
