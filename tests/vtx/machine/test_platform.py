@@ -1,12 +1,15 @@
 """The wired PC: interrupts from device to vector, time, stops, what firmware leaves."""
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from vtx.machine.bus import PcFrames
 from vtx.machine.devices import timebase
 from vtx.machine.devices.timebase import ManualClock
 from vtx.machine.memory import PhysicalMemory
 from vtx.machine.platform import Platform, StopRequest
+from vtx.spec.places import port_ranges
 
 LAPIC, IOAPIC = 0xFEE00000, 0xFEC00000
 
@@ -245,3 +248,96 @@ def test_second_cpus_get_ipis_through_their_own_apic():
 def test_which_msrs_are_the_local_apics():
     handled = {index for index in range(0x1000) if Platform.handles_msr(index)}
     assert handled == {0x1B, 0x6E0, *range(0x800, 0x900)}
+
+
+def test_every_port_place_of_the_spec_is_answered_by_a_device(pc):
+    class Probe:
+        def port_in(self, port, width_bits):
+            return 0
+
+        def port_out(self, port, width_bits, value):
+            pass
+
+    free = set()
+    for place in port_ranges():
+        for port in range(place.first, place.last + 1):
+            try:
+                pc.bus.attach_ports(port, 1, Probe())
+                free.add(place.name)
+            except ValueError:
+                continue
+    assert free == {"post"}  # writes there are a delay and go nowhere
+
+
+OPERATIONS = st.lists(
+    st.one_of(
+        st.tuples(st.just("wait"), st.integers(1, 400_000), st.just(0)),
+        st.tuples(st.just("pit"), st.sampled_from((0x30, 0x34, 0x36)), st.integers(40, 5000)),
+        st.tuples(st.just("pic"), st.sampled_from((0x00, 0x01, 0x04, 0xFF)), st.just(0)),
+        st.tuples(st.just("rtc"), st.sampled_from((0x23, 0x26)), st.sampled_from((0x02, 0x42))),
+        st.tuples(
+            st.just("lapic"), st.sampled_from((0x40, 0x10040, 0x20040)), st.integers(1, 9999)
+        ),
+        st.tuples(st.just("take"), st.just(0), st.just(0)),
+    ),
+    min_size=1,
+    max_size=25,
+)
+
+
+def perform(pc, kind, first, second):
+    """One thing a guest does; returns what it sees."""
+    match kind:
+        case "pit":
+            pc.out((0x43, first), (0x40, second & 0xFF), (0x40, second >> 8))
+        case "pic":
+            pc.out((0x21, first), (0xA1, 0x00))
+        case "rtc":
+            pc.out((0x70, 0x0A), (0x71, first), (0x70, 0x0B), (0x71, second))
+        case "lapic":
+            pc.bus.store(LAPIC + 0x320, 32, first)
+            pc.bus.store(LAPIC + 0x380, 32, second)
+        case "take":
+            vector = pc.take()
+            pc.out((0x20, 0x20), (0xA0, 0x20), (0x70, 0x0C))
+            pc.bus.store(LAPIC + 0xB0, 32, 0)
+            return vector, pc.bus.port_in(0x71, 8)
+    return None
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(OPERATIONS, st.integers(50, 3000))
+def test_what_a_guest_sees_does_not_depend_on_how_often_devices_are_advanced(operations, stride):
+    often, seldom = Machine(), Machine()
+    for pc in (often, seldom):
+        pc.program_pics()
+    for kind, first, second in operations:
+        if kind == "wait":
+            target = often.clock.time + first
+            for now in range(often.clock.time, target, max(stride, first // 200)):
+                often.clock.time = now
+                often.platform.advance(now)
+            for pc in (often, seldom):
+                pc.clock.time = target
+                pc.platform.advance(target)
+        seen = [perform(pc, kind, first, second) for pc in (often, seldom)]
+        assert seen[0] == seen[1]
+        assert often.platform.interrupt_pending() == seldom.platform.interrupt_pending()
+        assert often.platform.next_event() == seldom.platform.next_event()
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(OPERATIONS)
+def test_nothing_interrupts_before_the_announced_event(operations):
+    pc = Machine()
+    pc.program_pics()
+    for kind, first, second in operations:
+        if kind != "wait":
+            perform(pc, kind, first, second)
+            continue
+        due = pc.platform.next_event()
+        pending = pc.platform.interrupt_pending()
+        limit = pc.clock.time + first if due is None else min(due - 1, pc.clock.time + first)
+        pc.clock.time = max(limit, pc.clock.time)
+        pc.platform.advance(pc.clock.time)
+        assert pc.platform.interrupt_pending() == pending
