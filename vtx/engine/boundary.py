@@ -19,12 +19,14 @@ PENDING_BS = 1 << 14
 _PIN_EXTERNAL, _PIN_NMI, _PIN_VIRTUAL_NMIS, _PIN_TIMER = 1, 1 << 3, 1 << 5, 1 << 6
 _PROC_INTERRUPT_WINDOW, _PROC_NMI_WINDOW, _PROC_MTF = 1 << 2, 1 << 22, 1 << 27
 _EXIT_NMI_WINDOW, _EXIT_INTERRUPT_WINDOW, _EXIT_TIMER, _EXIT_MTF = 8, 7, 52, 37
+_EXIT_TPR_BELOW_THRESHOLD = 43
 
 _S = SLOTS
 _RFLAGS, _ACTIVITY, _PENDING = _S["rflags"], _S["activity"], _S["pending_debug"]
 _BLOCKING, _BLOCKING_NEXT = _S["interruptibility"], _S["interruptibility_next"]
 _VMX, _PIN, _PROC = _S["vmx"], _S["pin_controls"], _S["proc_controls"]
-_RETIRED = _S["retired"]
+_RETIRED, _TPR_BELOW = _S["retired"], _S["tpr_below_threshold"]
+_EVENT = _S["event_valid"]
 _TIMER, _MTF, _IDLE, _DR7 = _S["preemption_deadline"], _S["mtf_pending"], _S["idle"], _S["dr7"]
 
 
@@ -127,6 +129,9 @@ class Boundary:
         if self.source is not None:
             self.source.advance(self.cpu.now())
         in_guest = words[_VMX] == 2
+        if words[_EVENT]:  # injected by the VM entry that has just completed
+            self.engine.deliver("deliver_event")
+            return True
         if words[_PENDING] and not words[_BLOCKING] & BLOCKING_MOV_SS:
             self.engine.deliver("deliver_debug_trap")
             return True
@@ -140,6 +145,9 @@ class Boundary:
 
     def _vmx_event(self) -> bool:
         words = self.cpu.words
+        if words[_TPR_BELOW]:
+            words[_TPR_BELOW] = 0
+            return self._exit(_EXIT_TPR_BELOW_THRESHOLD)
         if words[_MTF]:
             words[_MTF] = 0
             return self._exit(_EXIT_MTF)

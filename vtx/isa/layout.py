@@ -42,6 +42,7 @@ def _names() -> Iterator[str]:
             yield f"{segment}_{part}"
     yield from ("gdtr_base", "gdtr_limit", "idtr_base", "idtr_limit")
     yield from ("cr0", "cr2", "cr3", "cr4", "xcr0")
+    yield "cr4_allowed"  # the CR4 bits this CPU has, set at reset
     yield from ("dr0", "dr1", "dr2", "dr3", "dr6", "dr7")
     yield from ("pdpte0", "pdpte1", "pdpte2", "pdpte3")  # loaded with CR3 in PAE paging
     yield from MSR_SLOTS
@@ -50,6 +51,8 @@ def _names() -> Iterator[str]:
     yield "interruptibility_next"  # what the instruction being executed asks for
     yield "activity"  # 0 active, 1 HLT, 2 shutdown, 3 wait-for-SIPI
     yield "pending_debug"  # as GUEST_PENDING_DBG_EXCEPTIONS
+    yield "nmi_unblocked"  # the IRET being executed ended blocking by NMI, should it fault
+    yield "mcg_status"
     # Time: virtual now = retired + idle.
     yield from ("retired", "idle")
     # An event on its way: raised by a FAULT end, or being delivered (IDT vectoring).
@@ -61,6 +64,7 @@ def _names() -> Iterator[str]:
     yield from ("exit_gla", "exit_gpa", "exit_intr_info", "exit_intr_error")
     yield "exit_intr_error_valid"
     # VMX operation. Controls are copied from the VMCS by VM entry.
+    yield "cpu_profile"  # position in spec.profiles(): which VMX capabilities the CPU has
     yield "vmx"  # 0 not in VMX operation, 1 root, 2 non-root
     yield from ("vmxon_pointer", "vmcs_pointer")
     yield from ("pin_controls", "proc_controls", "proc2_controls", "exit_controls")
@@ -71,6 +75,7 @@ def _names() -> Iterator[str]:
     yield from ("virtual_apic", "tpr_threshold")
     yield "preemption_deadline"  # virtual time at which the VMX-preemption timer reaches zero
     yield "mtf_pending"
+    yield "tpr_below_threshold"  # a write to the virtual TPR asks for a VM exit behind it
     # Loop and host service requests.
     yield "stop"  # non-zero: a device asked the machine to stop
 
