@@ -8,9 +8,9 @@ from pathlib import Path
 
 from asm.assembler import Assembler
 from asm.assembly import DEFAULT_BASE, Assembly
-from asm.errors import MAX_ERRORS, AssemblyErrors, Diagnostic, StopAssembly
+from asm.errors import MAX_ERRORS, AssemblyErrors, Diagnostic, SourceError, StopAssembly
 from asm.images import render
-from asm.layout import LayoutError, place_sections
+from asm.layout import LayoutError, place_sections, section_relative
 
 __all__ = ["Assembly", "AssemblyErrors", "Diagnostic", "assemble", "assemble_file"]
 
@@ -77,6 +77,12 @@ def _assemble(
         if symbol.first_use is not None:
             message = f"label '{symbol.name}:' is referred to but does not follow"
             errors.append(symbol.first_use.diagnostic(message))
+    for symbol in program.symbols.values():
+        try:
+            section_relative(symbol)
+        except SourceError as error:
+            if symbol.definition is not None:
+                errors.append(symbol.definition.explain(error))
     if not errors and not any(s.marks for s in program.sections.values()):
         errors.append(_about(name, "there is nothing to assemble: no code and no data"))
     _raise(errors)

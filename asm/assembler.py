@@ -27,7 +27,7 @@ _ASSIGNMENT = re.compile(r"([A-Za-z_.$\u0080-\uffff][\w.$]*)[ \t]*(==?)(?!=)[ \t
 _WORD = re.compile(r"[A-Za-z_.$\u0080-\uffff][\w.$]*")
 _SEGMENTS = frozenset(["cs", "ds", "es", "fs", "gs", "ss"])
 _MAX_DEPTH = 60
-_MAX_LINES = 2_000_000
+_MAX_LINES = 500_000
 
 
 class Assembler:
@@ -46,6 +46,7 @@ class Assembler:
         self._depth = 0
         self._lines = 0
         self._expansions = 0
+        self._expanding = 0
         for name, value in defines.items():
             number = value if isinstance(value, int) else self._define(name, value)
             self.program.assign(name, Linear(number))
@@ -195,6 +196,8 @@ class Assembler:
         elif name == ".purgem":
             self._purge(text)
         elif name == ".exitm":
+            if not self._expanding:
+                raise SourceError(".exitm outside a macro or repetition", column=0)
             raise _ExitMacro
         elif name in (".endm", ".endr"):
             raise SourceError(f"{name} without a beginning", column=0)
@@ -233,12 +236,15 @@ class Assembler:
         depth = self._conditions.depth
         statement = self.program.statement
         before = self._depth
+        self._expanding += 1
         try:
             self._run(macros.expand(body, values, counter, note, origin))
             self._close_conditions(depth)
         except _ExitMacro:
             self._depth = before
             self._conditions.cut(depth)
+        finally:
+            self._expanding -= 1
         self.program.statement = statement
 
     def _call(self, macro: macros.Macro, text: str) -> None:

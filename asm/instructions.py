@@ -30,6 +30,7 @@ from asm.operands import (
 from asm.parse import parse_operands
 from asm.program import Program
 from asm.select import Request, choose
+from asm.source import locate
 
 _HEAD = re.compile(r"[A-Za-z][\w.]*")
 _SUFFIXES = {"b": 8, "w": 16, "d": 32, "q": 64}
@@ -88,17 +89,9 @@ def assemble_instruction(program: Program, text: str) -> None:
     try:
         _assemble(program, prefixes, name, text[start:])
     except SourceError as error:
-        if error.column is None and error.operand is None and error.name is None:
-            error.name = name
-        error.column = _place(error, text, start)
+        offset = locate(error, text[start:])
+        error.column = start + offset if offset is not None else text.lower().find(name)
         raise
-
-
-def _place(error: SourceError, text: str, start: int) -> int | None:
-    """Turn a position among the operands into one in the whole statement."""
-    if error.column is not None:
-        return start + error.column
-    return None
 
 
 def _unknown(name: str, mode: int) -> SourceError:
@@ -107,7 +100,7 @@ def _unknown(name: str, mode: int) -> SourceError:
     other = [m for m in (64, 32, 16) if m != mode and _resolve(name, m)[0]]
     if other:
         hint = f" in {mode}-bit code (it exists in {other[0]}-bit code)"
-    return SourceError(f"unknown instruction '{name}'{hint}", name=name)
+    return SourceError(f"unknown instruction '{name}'{hint}")
 
 
 def _assemble(program: Program, prefixes: list[str], name: str, text: str) -> None:
@@ -127,8 +120,11 @@ def _assemble(program: Program, prefixes: list[str], name: str, text: str) -> No
     request = Request(stem, tuple(operands), mode, decoration, suffix, absolute=name == "movabs")
     codes = _prefix_codes(prefixes, mode)
     form = choose(request)
-    if "lock" in prefixes and not form.lockable:
-        raise SourceError(f"'{name}' cannot be locked", name="lock")
+    if "lock" in prefixes:
+        if not form.lockable:
+            raise SourceError(f"'{name}' cannot be locked")
+        if not any(isinstance(operand, Memory) for operand in operands):
+            raise SourceError("'lock' needs a memory operand")
     if operands and isinstance(operands[0], Target):
         _emit_branch(program, form, request, operands[0], codes)
     else:
@@ -139,7 +135,7 @@ def _prefix_codes(prefixes: list[str], mode: int) -> list[int]:
     redundant = {16: ("data16", "addr16"), 32: ("data32", "addr32"), 64: ("addr16", "data32")}
     for prefix in prefixes:
         if prefix in redundant[mode]:
-            raise SourceError(f"prefix '{prefix}' means nothing in {mode}-bit code", name=prefix)
+            raise SourceError(f"prefix '{prefix}' means nothing in {mode}-bit code")
     return [PREFIX_BYTES[prefix] for prefix in prefixes]
 
 

@@ -118,6 +118,8 @@ def _walk(tree: syntax.Expression, reading: _Reading, scope: Scope) -> Value:
             return _walk(operand, reading, scope)
         case syntax.Pair(left, right):
             return _walk_pair(left, right, reading, scope)
+        case syntax.Binary("+", syntax.Name(name, _), syntax.Bracket()) if name.lower() in SIZES:
+            raise SourceError(f"'{name}' needs 'ptr': write '{name} ptr [...]'", name=name)
         case syntax.Binary("+", left, right):
             return combine("+", _walk(left, reading, scope), _walk(right, reading, scope))
         case syntax.Binary("-", left, right):
@@ -135,8 +137,6 @@ def _walk(tree: syntax.Expression, reading: _Reading, scope: Scope) -> Value:
                 raise SourceError(f"operator '{operator}' cannot be applied to a register")
             left_value, right_value = _walk(left, reading, scope), _walk(right, reading, scope)
             return combine(operator, left_value, right_value)
-        case syntax.Name(name, _) if name.lower() in SIZES and not scope.symbol(name).is_defined:
-            raise SourceError(f"'{name}' needs 'ptr': write '{name} ptr [...]'", name=name)
         case _:
             return evaluate(tree, scope)
 

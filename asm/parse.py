@@ -238,6 +238,8 @@ def _hint(text: str, column: int) -> str | None:
         return "'[' is never closed"
     if before.count("(") > before.count(")") and (rest[:1] == "," or not rest):
         return "'(' is never closed"
+    if re.search(r"'[^',]$", before) and re.match(r"[\w ]*'", rest):
+        return "a character constant holds one character"
     if rest[:1] == "," or (not rest and before.rstrip().endswith(",")):
         return "an operand is missing"
     return None
@@ -250,7 +252,7 @@ def _explain(error: UnexpectedInput, text: str) -> SourceError:
         column, found = error.pos_in_stream or 0, repr(text[error.pos_in_stream or 0])
         expected = set(error.allowed or ())
     elif isinstance(error, UnexpectedToken):
-        expected = set(error.expected)
+        expected = set(error.accepts or error.expected)
         if error.token.type != "$END":
             column, found = error.token.start_pos or 0, f"'{error.token}'"
     names = sorted({name for key in expected if (name := _EXPECTED.get(key))})

@@ -15,7 +15,7 @@ from iced_x86 import EncodingKind, Register
 from asm import forms
 from asm.encode import encode
 from asm.errors import SourceError
-from asm.expressions import fits_in
+from asm.expressions import Linear, fits_in
 from asm.forms import Form, ImmediateShape, MemoryShape, Slot
 from asm.operands import (
     PLAIN,
@@ -262,12 +262,25 @@ def _refusal(candidates: list[Form], request: Request) -> SourceError:
     if isinstance(operand, Immediate) and any(f.slots[bad or 0].immediate for f in closest):
         value = operand.constant
         return SourceError(f"value {value or 0:#x} does not fit this operand", operand=bad)
+    if isinstance(operand, Memory) and _bare_symbol(operand):
+        symbol = _bare_symbol(operand)
+        return SourceError(
+            f"'{symbol}' names memory here, which '{name}' does not take; write 'offset {symbol}' "
+            "for its address, or define it before this line if it is a number",
+            operand=bad,
+        )
     shown = list(dict.fromkeys(form.text for form in closest))
     more = "; ..." if len(shown) > 5 else ""
     return SourceError(
         f"no form of '{name}' takes these operands; it takes: {'; '.join(shown[:5])}{more}",
         operand=bad,
     )
+
+
+def _bare_symbol(memory: Memory) -> str:
+    if memory.base or memory.index or not isinstance(memory.displacement, Linear):
+        return ""
+    return next((symbol.name for symbol, _ in memory.displacement.terms), "")
 
 
 def _first_bad(candidates: list[Form], request: Request) -> tuple[int | None, list[Form]]:
@@ -335,6 +348,8 @@ def _choose(request: Request) -> Form:
         accepted = [form for form in accepted if _has_suffix(form, request)]
     elif request.mnemonic == "push" and _is_immediate(request.operands):
         accepted = [form for form in accepted if form.operand_size == request.mode]
+        if not accepted:
+            raise SourceError(f"value does not fit this operand in {request.mode}-bit code")
     if not accepted:
         raise _refusal(candidates, request)
     _check_ambiguity(accepted, request)

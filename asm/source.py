@@ -49,20 +49,22 @@ class Statement:
 
     def explain(self, error: SourceError, base: int = 0) -> Diagnostic:
         """Place a SourceError in this statement, whose operands start at offset `base`."""
-        return self.diagnostic(error.message, offset=self._offset_of(error, base))
+        offset = locate(error, self.text[base:])
+        return self.diagnostic(error.message, offset=base + offset if offset is not None else 0)
 
-    def _offset_of(self, error: SourceError, base: int) -> int:
-        if error.column is not None:
-            return base + error.column
-        if error.name is not None:
-            match = re.search(
-                rf"(?<![\w.$@]){re.escape(error.name)}(?![\w$])", self.text[base:], re.IGNORECASE
-            )
-            if match:
-                return base + match.start()
-        if error.operand is not None:
-            return base + operand_column(self.text[base:], error.operand)
-        return 0
+
+def locate(error: SourceError, text: str) -> int | None:
+    """Where in `text` (a statement's operands) an error points, if it says so."""
+    if error.column is not None:
+        return error.column
+    if error.name is not None:
+        pattern = rf"(?<![\w.$@]){re.escape(error.name)}(?![\w$])"
+        match = re.search(pattern, text, re.IGNORECASE)
+        if match:
+            return match.start()
+    if error.operand is not None:
+        return operand_column(text, error.operand)
+    return None
 
 
 def operand_column(text: str, index: int) -> int:

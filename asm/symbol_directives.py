@@ -160,7 +160,9 @@ def _section_of(program: Program, text: str) -> tuple[Section, int]:
         flags = flags.strip('"')
         bad = sorted(set(flags) - _FLAGS)
         if bad:
-            raise SourceError(f"unknown section flag '{bad[0]}'", column=match.start("flags") + 1)
+            raise SourceError(
+                f"unknown section flag '{bad[0]}'", column=text.index(bad[0], match.start("flags"))
+            )
     kind = match["kind"]
     if kind is not None and kind not in _KINDS:
         raise SourceError(f"unknown section type '{kind}'", column=match.start("kind"))

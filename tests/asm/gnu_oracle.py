@@ -54,7 +54,7 @@ def answers(data: bytes, count: int) -> list[Answer]:
                 addend = entry["r_addend"] if entry.is_RELA() else None
                 relocations.append([entry["r_offset"], entry["r_info_type"], name, addend])
         found[int(match[1])] = (hexadecimal, relocations)
-    return found
+    return [(code, sorted(rows, key=str)) for code, rows in found]
 
 
 def run_gnu_as(source: str, bits: int) -> tuple[bytes, dict[int, str]]:
