@@ -1,0 +1,198 @@
+"""From options to a finished run: build the machine, load the image, run, report.
+
+This is the one way in for the command line, comparisons and tests. It does not know how a
+style works.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from vtx.machine.computer import Computer, Sink, discard
+from vtx.machine.loader import ImageError, load_image
+from vtx.spec import SpecError, profile
+from vtx.trace import End, Event, Input
+from vtx.vmm.ending import Ending
+from vtx.vmm.session import BareSession, Session
+from vtx.vmm.styles import LaunchError, resolve_style
+from vtx.vmm.virtual import VirtualSession
+
+PROGRESS_STEP = 50_000
+"""Instructions between two calls of `on_progress`."""
+
+EventSink = Callable[[Event], None]
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Everything that decides what a run does. `memory` is in bytes."""
+
+    image: bytes
+    image_name: str
+    style: str = "auto"
+    cpu: str = "haswell"
+    engine: str = "auto"
+    memory: int = 64 << 20
+    max_instructions: int | None = None
+    append: str = ""
+    initrd: bytes | None = None
+    modules: tuple[tuple[bytes, str], ...] = ()
+    trace: EventSink | None = None
+    console: Sink | None = None
+    console_input: bytes = b""
+    on_progress: Callable[[int], None] | None = None
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run came to."""
+
+    style: str
+    engine: str
+    retired: int
+    exits: dict[str, int]
+    ended: str
+    exit_status: int
+    memory_sha256: str
+    console: bytes
+    registers: dict[str, int]
+    message: str | None = None
+    notes: list[str] = field(default_factory=list)
+    walks: dict[str, float] = field(default_factory=dict)
+    shadow: dict[str, int] | None = None
+
+
+@dataclass
+class Launched:
+    """A guest ready to run, with its console."""
+
+    session: Session
+    style: str
+    engine: str
+    console: bytearray
+    notes: list[str]
+
+
+def launch(options: RunOptions) -> Launched:
+    """Build the machine and load the guest. Raises LaunchError."""
+    style, notes = resolve_style(options.style, _profile(options.cpu))
+    engine = _engine(options.engine, notes)
+    console = bytearray()
+
+    def serial(data: bytes) -> None:
+        console.extend(data)
+        if options.console is not None:
+            options.console(data)
+
+    quick = engine == "reference"
+    try:
+        if style.vmm is None:
+            session: Session = _bare(options, serial, quick)
+        else:
+            session = VirtualSession.start(
+                style.vmm, options.image, name=options.image_name, profile=options.cpu,
+                ram_size=options.memory, command_line=options.append,
+                modules=_modules(options), serial=serial, trace=options.trace, quick=quick,
+            )  # fmt: skip
+    except ImageError as error:
+        raise LaunchError(str(error)) from None
+    except ValueError as error:
+        raise LaunchError(f"-m {options.memory}: {error}") from None
+    if options.console_input:
+        if options.trace is not None:
+            options.trace(Input(now=0, data=options.console_input))
+        session.receive(options.console_input)
+    return Launched(session, style.name, "reference", console, notes)
+
+
+def _profile(name: str) -> str:
+    try:
+        return profile(name).name
+    except SpecError as error:
+        raise LaunchError(f"--cpu: {error}") from None
+
+
+def _engine(name: str, notes: list[str]) -> str:
+    """The executor to use; `evaluate` is the reference engine's plain reader."""
+    if name == "auto":
+        return "reference"
+    if name in ("reference", "evaluate"):
+        return name
+    raise LaunchError(f"--engine {name}: this version has auto and reference")
+
+
+def _modules(options: RunOptions) -> tuple[tuple[bytes, str], ...]:
+    initrd = ((options.initrd, ""),) if options.initrd is not None else ()
+    return initrd + options.modules
+
+
+def _bare(options: RunOptions, serial: Sink, quick: bool) -> BareSession:
+    computer = Computer(
+        profile=options.cpu, ram_size=options.memory, hide_vmx=True, serial=serial, debug=discard
+    )
+    boot = load_image(
+        options.image,
+        computer.platform.bus,
+        command_line=options.append,
+        modules=_modules(options),
+        ram_size=options.memory,
+        name=options.image_name,
+    )
+    return BareSession(computer, boot, quick=quick)
+
+
+def run(options: RunOptions) -> RunResult:
+    """Run a guest to its end. Raises LaunchError when it cannot be started."""
+    launched = launch(options)
+    ending = drive(launched.session, options.max_instructions, options.on_progress)
+    return finish(launched, ending, options.trace)
+
+
+def drive(
+    session: Session, most: int | None, on_progress: Callable[[int], None] | None = None
+) -> Ending:
+    """Run to the end or the budget, reporting progress on the way."""
+    try:
+        while True:
+            target = session.retired + PROGRESS_STEP if on_progress is not None else most
+            if most is not None and target is not None:
+                target = min(target, most)
+            ending = session.run(target)
+            if ending is not None:
+                return ending
+            if on_progress is not None:
+                on_progress(session.retired)
+            if most is not None and session.retired >= most:
+                text = f"the budget of {most} instructions ran out at {session.retired}"
+                return Ending("budget", message=text)
+    except KeyboardInterrupt:
+        return Ending("interrupted", message=f"interrupted after {session.retired} instructions")
+
+
+def finish(launched: Launched, ending: Ending, trace: EventSink | None) -> RunResult:
+    """Collect what the run came to, and end its trace."""
+    session = launched.session
+    digest = session.memory_sha256()
+    if trace is not None:
+        trace(
+            End(
+                retired=session.retired, ended=ending.how, exit_status=ending.exit_status,
+                memory_sha256=digest,
+            )  # fmt: skip
+        )
+    shadow = getattr(session, "shadow_statistics", lambda: None)()
+    walks = getattr(session, "walks", None)
+    return RunResult(
+        style=launched.style,
+        engine=launched.engine,
+        retired=session.retired,
+        exits=session.exits(),
+        ended=ending.how,
+        exit_status=ending.exit_status,
+        memory_sha256=digest,
+        console=bytes(launched.console),
+        registers=session.registers(),
+        message=ending.message,
+        notes=launched.notes,
+        walks=walks.summary() if walks is not None else {},
+        shadow=shadow,
+    )

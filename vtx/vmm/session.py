@@ -1,0 +1,176 @@
+"""A guest being run in one style: started once, run in pieces, looked at in between.
+
+`Session` is what launching and comparing need of a run; `BareSession` is the machine without a
+VMM. The VMM's session is in vtx.vmm.virtual.
+"""
+
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Protocol
+
+from vtx.engine.reference import Reference
+from vtx.engine.run import Ended, Runner
+from vtx.isa.layout import GPR_NAMES, SEGMENT_NAMES
+from vtx.machine.bus import Bus
+from vtx.machine.computer import Computer, apply_boot_state
+from vtx.machine.cpu import Cpu
+from vtx.machine.loader import BootState
+from vtx.machine.platform import Platform
+from vtx.machine.state import State
+from vtx.vmm.ending import Ending, requested
+
+_HASH_CHUNK = 1 << 20
+
+
+class Session(Protocol):
+    """One run of one guest."""
+
+    def run(self, instructions: int | None) -> Ending | None:
+        """Run until the guest has retired `instructions` in all (None: no limit).
+
+        None when the limit was reached; the run can then go on.
+        """
+        ...
+
+    @property
+    def retired(self) -> int:
+        """Guest instructions retired so far."""
+        ...
+
+    def registers(self) -> dict[str, int]:
+        """The guest's registers as it reads them."""
+        ...
+
+    def memory_sha256(self) -> str:
+        """Hash of guest memory from 0 to its size."""
+        ...
+
+    def memory(self, gpa: int, count: int) -> bytes: ...
+
+    def exits(self) -> dict[str, int]: ...
+
+    def receive(self, data: bytes) -> None:
+        """Console input."""
+        ...
+
+
+_READ = (
+    *GPR_NAMES, "rip", "cr0", "cr2", "cr3", "cr4", "efer", "dr0", "dr1", "dr2", "dr3", "dr6",
+    "dr7", "star", "lstar", "cstar", "fmask", "kernel_gs_base", "sysenter_cs", "sysenter_esp",
+    "sysenter_eip", "pat", "tsc_aux", "tsc_adjust", "gdtr_base", "gdtr_limit", "idtr_base",
+    "idtr_limit", "interruptibility", "activity",
+    *(f"{segment}_{part}" for segment in SEGMENT_NAMES for part in ("sel", "base", "limit", "ar")),
+)  # fmt: skip
+
+
+def guest_registers(state: State) -> dict[str, int]:
+    """Everything a guest can read of its own registers, by name."""
+    values = {name: state.read(name) for name in _READ}
+    values["rflags"] = state.rflags
+    for segment in SEGMENT_NAMES:
+        if values[f"{segment}_ar"] & (1 << 16):  # hidden parts of an unusable register mean nothing
+            values[f"{segment}_limit"] = 0
+            values[f"{segment}_ar"] = (1 << 16) | (values[f"{segment}_ar"] & 0x60)
+    return values
+
+
+def hash_memory(bus: Bus, size: int) -> str:
+    """SHA-256 of the RAM behind `bus` from 0 to `size`, as the guest addresses it."""
+    digest = sha256()
+    for gpa in range(0, size, _HASH_CHUNK):
+        digest.update(bus.read_bytes(gpa, min(_HASH_CHUNK, size - gpa)))
+    return digest.hexdigest()
+
+
+@dataclass
+class WalkLog:
+    """Page-walk references per TLB miss, counted from the walker's own log."""
+
+    misses: int = 0
+    references: int = 0
+    minimum: int = 0
+    maximum: int = 0
+    _current: int = field(default=0, repr=False)
+
+    def attach(self, cpu: Cpu) -> None:
+        """Count the walks of `cpu` from now on."""
+        translate = cpu.translator
+
+        def counted(gva: int, access: int) -> tuple[int, int] | None:
+            self._current = 0
+            found = translate(gva, access)
+            if found is not None and self._current:
+                self._note(self._current)
+            return found
+
+        def reference(level: str, physical: int) -> None:
+            self._current += 1
+
+        cpu.translator = counted
+        cpu.on_walk_load = reference
+
+    def _note(self, count: int) -> None:
+        self.misses += 1
+        self.references += count
+        self.minimum = min(self.minimum or count, count)
+        self.maximum = max(self.maximum, count)
+
+    def summary(self) -> dict[str, float]:
+        """misses, and the minimum, maximum and mean number of references per miss."""
+        mean = round(self.references / self.misses, 3) if self.misses else 0.0
+        return {
+            "misses": self.misses, "min": self.minimum, "max": self.maximum, "mean": mean,
+        }  # fmt: skip
+
+
+class BareSession:
+    """The guest on the physical machine itself."""
+
+    def __init__(self, computer: Computer, boot: BootState, *, quick: bool = True) -> None:
+        self.computer = computer
+        apply_boot_state(computer.cpu, boot)
+        self.engine = Reference(computer.cpu, computer.features, quick=quick)
+        self.walks = WalkLog()
+        self.walks.attach(computer.cpu)
+        self._runner = Runner(self.engine, computer.platform)
+
+    @property
+    def platform(self) -> Platform:
+        return self.computer.platform
+
+    @property
+    def retired(self) -> int:
+        return self.computer.cpu.state.read("retired")
+
+    def run(self, instructions: int | None) -> Ending | None:
+        cpu = self.computer.cpu
+        while instructions is None or self.retired < instructions:
+            room = 1 << 62 if instructions is None else instructions - self.retired
+            ended = self._runner.run(cpu.now() + room)
+            if ended is not Ended.LIMIT:
+                return self._ending(ended)
+        return None
+
+    def _ending(self, ended: Ended) -> Ending:
+        request = self.platform.stop_request
+        if ended is Ended.STOP and request is not None:
+            return requested(request)
+        if ended is Ended.SHUTDOWN:
+            rip = self.computer.cpu.state.read("rip")
+            return Ending("triple_fault", message=f"triple fault at rip {rip:#x}")
+        return Ending("halted")
+
+    def registers(self) -> dict[str, int]:
+        return guest_registers(self.computer.cpu.state)
+
+    def memory_sha256(self) -> str:
+        return hash_memory(self.platform.bus, self.platform.ram_size)
+
+    def memory(self, gpa: int, count: int) -> bytes:
+        return self.platform.bus.read_bytes(gpa, count)
+
+    def exits(self) -> dict[str, int]:
+        return {}
+
+    def receive(self, data: bytes) -> None:
+        self.platform.uart.receive(data)
