@@ -32,15 +32,15 @@ def compare(image: Path | None, kernel: Path | None, vmm: str, as_json: bool, **
     Ends with 0 when console, memory, registers, retired instructions and exit status are the
     same in all of them, with 1 when they differ.
     """
+    styles = [style.strip() for style in vmm.split(",") if style.strip()]
+    if len(styles) < 2:
+        raise click.UsageError(f"--vmm {vmm}: comparing takes two styles or more")
+    options = guest_from(image, kernel, guest).load(styles[0])
     from vtx.view.comparisons import comparison_as_dict, show_comparison
     from vtx.view.text import json_line
     from vtx.vmm.compare import compare as compare_styles
     from vtx.vmm.styles import LaunchError
 
-    styles = [style.strip() for style in vmm.split(",") if style.strip()]
-    if len(styles) < 2:
-        raise click.UsageError(f"--vmm {vmm}: comparing takes two styles or more")
-    options = guest_from(image, kernel, guest).load(styles[0])
     title = Path(options.image_name).name
     with as_input_errors(LaunchError), progress(title) as on_progress:
         found = compare_styles(options, styles, on_progress=on_progress)

@@ -79,21 +79,24 @@ class Guest:
     include: tuple[Path, ...]
     define: tuple[str, ...]
 
-    def load(self, style: str, *, take_input: bool = True) -> RunOptions:
-        """Read every file and describe the run. Raises InputError and DiagnosedError.
-
-        take_input: whether standard input or --input feeds the console.
-        """
+    def load(self, style: str) -> RunOptions:
+        """Read every file and describe the run. Raises InputError and DiagnosedError."""
         from vtx import spec
-        from vtx.vmm.launch import RunOptions
 
         with as_input_errors(spec.SpecError):
             spec.profile(self.cpu)
         for text in (self.append, *self.module):
             _check_text(text)
         source = SourceOptions(self.include, tuple(parse_defines(self.define).items()))
+        image = read_image(self.image, source)
+        initrd = None if self.initrd is None else read_file(self.initrd)
+        modules = tuple(read_module(text) for text in self.module)
+        typed = console_input(self.input_file)
+        # Only now: what cannot be read is told without waiting for the machine to load.
+        from vtx.vmm.launch import RunOptions
+
         return RunOptions(
-            image=read_image(self.image, source),
+            image=image,
             image_name=str(self.image),
             style=style,
             cpu=self.cpu,
@@ -101,9 +104,9 @@ class Guest:
             memory=self.memory,
             max_instructions=self.max_instructions,
             append=self.append,
-            initrd=None if self.initrd is None else read_file(self.initrd),
-            modules=tuple(read_module(text) for text in self.module),
-            console_input=console_input(self.input_file) if take_input else b"",
+            initrd=initrd,
+            modules=modules,
+            console_input=typed,
         )
 
 
