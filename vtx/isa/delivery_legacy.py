@@ -38,7 +38,7 @@ _USER = Access(True, Privilege.USER, True)
 _SUPERVISOR = Access(True, Privilege.SUPERVISOR, True)
 _SUPERVISOR_AC = Access(True, Privilege.SUPERVISOR_AC, True)
 _GATE32 = 8  # bit of a gate's type: 32-bit frames
-_WRAP = 0xFFFF_FFFF
+WRAP32 = 0xFFFF_FFFF
 EXIT_TASK_SWITCH = 9
 
 
@@ -66,7 +66,7 @@ def store_frame(b: Builder, gva: Value, value: Value, cpl: Value, wide: Value) -
 def stack_has_room(b: Builder, limit: Value, top: Value, rights: Value, size: Value) -> None:
     """Whether `size` bytes below stack offset `top` may be written (SDM 3A, Limit Checking)."""
     big = (rights & AR_D) != 0
-    wrap = big.select(b.const(64, _WRAP), b.const(64, 0xFFFF))
+    wrap = big.select(b.const(64, WRAP32), b.const(64, 0xFFFF))
     first, last = (top - size) & wrap, (top - 1) & wrap
     ordered = first.ule(last)
     (allowed,) = b.call("segment_writable", rights, limit, first, last)
@@ -119,7 +119,7 @@ def _task_gate(b: Builder, gate: Value, error: Value) -> None:
     b.fault(GP, error)
 
 
-def _push_frame(
+def push_frame(
     b: Builder, values: tuple[Value, ...], base: Value, top: Value, wrap: Value, cpl: Value,
     wide: Value,
 ) -> Value:  # fmt: skip
@@ -128,7 +128,7 @@ def _push_frame(
     offset = top
     for value in values:
         offset = (offset - step) & wrap
-        b.call("store_frame", (base + offset) & _WRAP, value, cpl, wide)
+        b.call("store_frame", (base + offset) & WRAP32, value, cpl, wide)
     return offset
 
 
@@ -187,7 +187,7 @@ def deliver_protected(b: Builder, resume: Value) -> None:
 
 
 def _frame_tail(b: Builder, resume: Value) -> tuple[Value, ...]:
-    ip = return_ip(b) & _WRAP
+    ip = return_ip(b) & WRAP32
     return pushed_flags(b, resume), b.get("cs_sel"), ip
 
 
@@ -203,7 +203,7 @@ def _push_error(
     """Store the error code, if the event has one; the final stack offset."""
     final = b.var(64, offset)
     with b.if_(b.get("event_has_error", 1)):
-        final.set(_push_frame(b, (b.get("event_error"),), base, offset, wrap, cpl, wide))
+        final.set(push_frame(b, (b.get("event_error"),), base, offset, wrap, cpl, wide))
     return final.get()
 
 
@@ -211,15 +211,15 @@ def _push_error(
 def enter_same(b: Builder, ext: Value, wide: Value, resume: Value, cpl: Value) -> None:
     """Store the frame of a handler at the same privilege level; the new stack pointer."""
     rights = b.get("ss_ar", 32)
-    wrap = ((rights & AR_D) != 0).select(b.const(64, _WRAP), b.const(64, 0xFFFF))
+    wrap = ((rights & AR_D) != 0).select(b.const(64, WRAP32), b.const(64, 0xFFFF))
     top, base = b.get("rsp") & wrap, b.get("ss_base")
     elements = b.get("event_has_error", 1).zext(64) + 3
     size = wide.select(elements << 2, elements << 1)
     (room,) = b.call("stack_has_room", b.get("ss_limit"), top, rights, size)
     b.fault_if(~room, SS, ext)
-    offset = _push_frame(b, _frame_tail(b, resume), base, top, wrap, cpl, wide)
+    offset = push_frame(b, _frame_tail(b, resume), base, top, wrap, cpl, wide)
     final = _push_error(b, base, offset, wrap, cpl, wide)
-    b.return_(final | (b.get("rsp") & ~wrap & _WRAP))
+    b.return_(final | (b.get("rsp") & ~wrap & WRAP32))
 
 
 @routine_(32, 32, 1, 1, 1, results=(64, 16, 64, 64, 32))
@@ -232,7 +232,7 @@ def enter_inner(
     """
     selector, top = b.call("inner_stack", level, ext)
     base, limit, rights = b.call("inner_stack_segment", selector.trunc(16), level, ext)
-    wrap = ((rights & AR_D) != 0).select(b.const(64, _WRAP), b.const(64, 0xFFFF))
+    wrap = ((rights & AR_D) != 0).select(b.const(64, WRAP32), b.const(64, 0xFFFF))
     top = top & wrap
     extra = v86.select(b.const(64, 9), b.const(64, 5))
     elements = b.get("event_has_error", 1).zext(64) + extra
@@ -242,9 +242,9 @@ def enter_inner(
     offset = b.var(64, top)
     with b.if_(v86):
         segments = tuple(b.get(f"{name}_sel") for name in ("gs", "fs", "ds", "es"))
-        offset.set(_push_frame(b, segments, base, top, wrap, level, wide))
+        offset.set(push_frame(b, segments, base, top, wrap, level, wide))
     frame = (b.get("ss_sel"), b.get("rsp"), *_frame_tail(b, resume))
-    low = _push_frame(b, frame, base, offset.get(), wrap, level, wide)
+    low = push_frame(b, frame, base, offset.get(), wrap, level, wide)
     final = _push_error(b, base, low, wrap, level, wide)
     b.return_(final, selector.trunc(16), base, limit, rights)
 
@@ -262,7 +262,7 @@ def deliver_real(b: Builder, resume: Value) -> None:
     flags = read_rflags(b)
     values = (flags, b.get("cs_sel"), return_ip(b))
     level, narrow = b.const(32, 0), b.const(1, 0)
-    low = _push_frame(b, values, b.get("ss_base"), stack, b.const(64, 0xFFFF), level, narrow)
+    low = push_frame(b, values, b.get("ss_base"), stack, b.const(64, 0xFFFF), level, narrow)
     b.put("rsp", (b.get("rsp") & ~0xFFFF) | low)
     selector = (pointer >> 16).trunc(16)
     b.put("cs_sel", selector)

@@ -4,7 +4,7 @@ Sources: SDM 3C, Information for VM Exits Due to Instruction Execution; Exit Qua
 """
 
 from iced_x86 import Instruction as Decoded
-from iced_x86 import OpKind, Register, RegisterExt
+from iced_x86 import OpKind, Register
 
 from vtx.isa.builder import Builder, Value
 from vtx.isa.instruction import Instruction, gpr_index
@@ -27,10 +27,6 @@ def segment_bits(decoded: Decoded) -> int:
     return _SEGMENT_NUMBERS.get(decoded.memory_segment, 3) << 15
 
 
-def _register_number(register: int) -> int:
-    return int(RegisterExt.number(RegisterExt.full_register(register)))
-
-
 def memory_bits(i: Instruction) -> int:
     """The description of a ModRM memory operand: scaling, address size, segment, index, base."""
     decoded = i.decoded
@@ -39,10 +35,10 @@ def memory_bits(i: Instruction) -> int:
     if decoded.memory_index == Register.NONE:
         bits |= 1 << 22
     else:
-        bits |= _register_number(decoded.memory_index) << 18
+        bits |= gpr_index(decoded.memory_index) << 18
     if decoded.memory_base in (Register.NONE, Register.RIP, Register.EIP):
         return bits | 1 << 27
-    return bits | _register_number(decoded.memory_base) << 23
+    return bits | gpr_index(decoded.memory_base) << 23
 
 
 def register_bits(i: Instruction, index: int, place: int) -> int:
