@@ -9,7 +9,8 @@ from vtx.isa.builder import Builder, Value, routine_
 from vtx.isa.key import VMX_NON_ROOT
 from vtx.isa.program import Flush, Service
 from vtx.spec import EXITS
-from vtx.vmx.entry_checks import check_controls, check_guest, check_host
+from vtx.vmx import entry_checks as entry_checks
+from vtx.vmx.entry_checks import HOLDS
 from vtx.vmx.msr_areas import load_msr_area
 from vtx.vmx.status import (
     BLOCKED_BY_MOV_SS,
@@ -98,13 +99,13 @@ def vm_entry(b: Builder, launch: Value) -> None:
     status nothing has changed but VM_INSTRUCTION_ERROR.
     """
     _check_basics(b, launch)
-    with b.if_(~check_controls(b)):
+    with b.if_(b.call("check_controls")[0] != HOLDS):
         b.return_(fail_valid(b, INVALID_CONTROLS))
     copy_controls(b)
-    with b.if_(~check_host(b)):
+    with b.if_(b.call("check_host")[0] != HOLDS):
         b.return_(fail_valid(b, INVALID_HOST_STATE))
-    broken, qualification = check_guest(b)
-    with b.if_(broken):
+    broken, qualification = b.call("check_guest")
+    with b.if_(broken != HOLDS):
         _fail_entry(b, EXITS.ENTRY_FAIL_GUEST_STATE, qualification)
     load_guest(b)
     load_guest_pdptes(b)

@@ -8,8 +8,8 @@ Sources: SDM 3C, Loading MSRs; Saving MSRs.
 
 from collections.abc import Callable
 
+from vtx.isa import msrs as msrs
 from vtx.isa.builder import Builder, Value, routine_
-from vtx.isa.program import routine_names
 from vtx.spec import MSRS
 from vtx.vmx.capability import MOST_MSR_ENTRIES
 
@@ -31,9 +31,6 @@ def load_msr_entry(b: Builder, place: Value) -> None:
     )
     with b.if_(refused):
         b.return_(b.const(1, 0))
-    if "write_msr" not in routine_names():
-        b.return_(b.const(1, 0))
-        return
     b.return_(*b.call("write_msr", index, value))
 
 
@@ -45,9 +42,6 @@ def store_msr_entry(b: Builder, place: Value) -> None:
     x2apic_mode = (b.get("apic_base") & _X2APIC_ENABLED) != 0
     with b.if_(((first >> 32) != 0) | (x2apic_mode & ((index >> 8) == 8))):
         b.return_(b.const(1, 0))
-    if "read_msr" not in routine_names():
-        b.return_(b.const(1, 0))
-        return
     legal, value = b.call("read_msr", index)
     with b.if_(legal):
         b.store_physical(place + 8, value)
