@@ -265,6 +265,8 @@ class Assembler:
 
     def _repeat(self, text: str, body: list[SourceLine], statement: Statement) -> None:
         count = constant(evaluate(parse_expression(text), self.program))
+        if count * max(len(body), 1) > _MAX_LINES:
+            raise SourceError(f"more than {_MAX_LINES} lines after expansion", column=0)
         for _ in range(count):
             self._expand(body, {}, None)
             if not body:

@@ -182,6 +182,16 @@ def _sign_extend(mnemonic: str, operands: list[Operand], mode: int) -> Line:
     return mnemonic, operands
 
 
+@_rule(
+    "movmskps movmskpd pmovmskb pextrb pextrw extractps pinsrb pinsrw "
+    "vmovmskps vmovmskpd vpmovmskb vpextrb vpextrw vextractps vpinsrb vpinsrw"
+)
+def _narrow_general_register(mnemonic: str, operands: list[Operand], mode: int) -> Line:
+    """The upper half is zero or unused either way, so GNU as saves the REX.W prefix."""
+    narrowed = [_unprefixed(o, 32) if _is(o, RegisterClass.R64) else o for o in operands]
+    return mnemonic, narrowed
+
+
 @_rule("xlat xlatb")
 def _translate(mnemonic: str, operands: list[Operand], mode: int) -> Line:
     if not operands:

@@ -23,12 +23,14 @@ from asm.operands import (
     Immediate,
     Memory,
     Operand,
+    RegisterOperand,
     Target,
     read_decorations,
     read_operand,
 )
 from asm.parse import parse_operands
 from asm.program import Program
+from asm.registers import REGISTER_NAME, needs_64_bit_code
 from asm.select import Request, choose
 from asm.source import locate
 
@@ -154,12 +156,27 @@ def _read_operands(program: Program, name: str, text: str) -> tuple[list[Operand
         if tree.expression is None:
             continue
         try:
-            operands.append(read_operand(tree.expression, program, is_branch=is_branch))
+            operand = read_operand(tree.expression, program, is_branch=is_branch)
+            if program.mode != 64:
+                _check_registers(operand, program.mode)
+            operands.append(operand)
         except SourceError as error:
             if error.operand is None:
                 error.operand = index
             raise
     return operands, read_decorations(words) if words else PLAIN
+
+
+def _check_registers(operand: Operand, mode: int) -> None:
+    registers: tuple[int, ...] = ()
+    if isinstance(operand, RegisterOperand):
+        registers = (operand.register,)
+    elif isinstance(operand, Memory):
+        registers = (operand.base, operand.index)
+    for register in registers:
+        if register and needs_64_bit_code(register):
+            name = REGISTER_NAME[register]
+            raise SourceError(f"register '{name}' does not exist in {mode}-bit code", name=name)
 
 
 def _emit(program: Program, encoded: Encoded) -> None:

@@ -93,6 +93,15 @@ _NUMBER = {
 }
 
 
+def needs_64_bit_code(register: int) -> bool:
+    """Whether only 64-bit code can name the register."""
+    name = REGISTER_NAME[register]
+    if REGISTER_CLASS[register] is RegisterClass.R64 or name in ("spl", "bpl", "sil", "dil", "rip"):
+        return True
+    number = re.fullmatch(r"[a-z]+?(\d+)[bwd]?", name)
+    return number is not None and int(number[1]) > 7
+
+
 def general_width(register: int) -> int | None:
     """Width in bytes of a general-purpose register, or None for any other register."""
     return WIDTH.get(REGISTER_CLASS[register])
