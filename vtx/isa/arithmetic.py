@@ -84,11 +84,15 @@ def xadd(i: Instruction) -> None:
 
 @semantics("CMPXCHG")
 def cmpxchg(i: Instruction) -> None:
-    """Compare with the accumulator; the destination is written in either case."""
+    """Compare with the accumulator; memory is written in either case, a register is not."""
     old, new = i.dst.read_for_write(), i.src.read()
     accumulator = i.get("rax", old.width)
     equal = accumulator == old
-    i.dst.write(equal.select(new, old))
+    if i.dst.is_memory:
+        i.dst.write(equal.select(new, old))
+    else:
+        with i.if_(equal):
+            i.dst.write(new)
     with i.if_(~equal):
         i.write_gpr("rax", old)
     i.flags.sub(accumulator, old, accumulator - old)

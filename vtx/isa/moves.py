@@ -181,6 +181,7 @@ def salc(i: Instruction) -> None:
     "NOP", "RESERVEDNOP", "ENDBR32", "ENDBR64", "RDSSPD", "RDSSPQ", "CLDEMOTE",
     "PREFETCH", "PREFETCHW", "PREFETCHWT1",
     "PREFETCHNTA", "PREFETCHT0", "PREFETCHT1", "PREFETCHT2",
+    "PREFETCHIT0", "PREFETCHIT1",
     "LFENCE", "MFENCE", "SFENCE",
 )  # fmt: skip
 def nop(i: Instruction) -> None:

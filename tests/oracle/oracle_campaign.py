@@ -1,0 +1,86 @@
+"""Runs many cases of every form past two executors and collects where they differ."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from random import Random
+
+from oracle_case import CODE, CODE_SIZE, Case, Outcome
+from oracle_forms import CODES, Instance, forms, instance
+from oracle_states import case
+
+_SPACING = 128
+
+
+@dataclass(slots=True)
+class Tally:
+    """How much ran, and what disagreed."""
+
+    forms: int = 0
+    instances: int = 0
+    examples: int = 0
+    faults: int = 0
+    failures: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.forms} forms, {self.instances} instances, {self.examples} examples, "
+            f"{self.faults} of them faults"
+        )
+
+    def report(self) -> str:
+        """The first few disagreements."""
+        return f"{len(self.failures)} disagreements\n" + "\n".join(self.failures[:8])
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How many instances of each form, and states of each instance."""
+
+    instances: int
+    states: int
+    seed: int = 1
+
+
+def instances(bits: int, size: Size, *, host: bool = False) -> Iterator[tuple[bool, Instance]]:
+    """Instances of every form, each at a fresh address; True with a form's first."""
+    random = Random(size.seed)
+    ip = CODE
+    for code in forms(bits):
+        for number in range(size.instances):
+            ip += _SPACING
+            if ip >= CODE + CODE_SIZE:
+                ip = CODE
+            yield number == 0, instance(code, bits, ip, random, host=host)
+
+
+def run(
+    bits: int,
+    size: Size,
+    check: Callable[[Case], tuple[Outcome, list[str]] | None],
+    *,
+    host: bool = False,
+    wanted: Callable[[Instance], bool] = lambda one: True,
+) -> Tally:
+    """`check` every case; it gives our outcome and the differences, or None to leave it out."""
+    tally, random = Tally(), Random(size.seed + 1)
+    ran: set[str] = set()
+    for _, one in instances(bits, size, host=host):
+        if not wanted(one):
+            continue
+        tally.instances += 1
+        for _ in range(size.states):
+            example = case(one, random)
+            answer = check(example)
+            if answer is None:
+                continue
+            outcome, found = answer
+            tally.examples += 1
+            tally.faults += outcome.fault is not None
+            ran.add(one.form)
+            if found:
+                tally.failures.append(f"{example}\n  {'; '.join(found)}")
+    tally.forms = len(ran)
+    return tally
+
+
+__all__ = ["CODES", "Size", "Tally", "run"]

@@ -1,0 +1,92 @@
+"""Our own answer to a case, by either reader of the algebra."""
+
+from functools import cache
+from typing import Any
+
+from oracle_case import CODE, MEMORY_SIZE, REGIONS, Case, Outcome
+
+from vtx.engine.evaluate import Evaluator
+from vtx.engine.generate import Step, compile_block
+from vtx.engine.namespace import Namespace
+from vtx.engine.reference import Reference
+from vtx.engine.translate import translate_bytes
+from vtx.isa.features import ADVERTISED_AS
+from vtx.isa.key import current_key
+from vtx.isa.layout import GPR_NAMES, SLOTS
+from vtx.isa.program import verify
+from vtx.machine.bus import Bus
+from vtx.machine.cpu import FAULT, OK, Cpu
+from vtx.machine.memory import PhysicalMemory
+
+FEATURES = frozenset(ADVERTISED_AS.values())
+FS_BASE = 0x40
+
+
+class Ours:
+    """A bare CPU with flat segments and paging off, in 32- or 64-bit mode."""
+
+    def __init__(self, bits: int, *, quick: bool, cpl: int = 0, fs_base: int = FS_BASE) -> None:
+        self.bits, self.quick = bits, quick
+        self.cpu = cpu = Cpu(Bus(PhysicalMemory(MEMORY_SIZE)))
+        state = cpu.state
+        state.write("cr0", 0x11)
+        code, data = 0xC09B | cpl << 5, 0xC093 | cpl << 5
+        if bits == 64:
+            state.write("efer", 0x500)
+            code = 0xA09B | cpl << 5
+        state.write_segment("cs", 8 | cpl, 0, 0xFFFF_FFFF, code)
+        for segment in ("ss", "ds", "es", "fs", "gs"):
+            state.write_segment(segment, 16 | cpl, 0, 0xFFFF_FFFF, data)
+        state.write("fs_base", fs_base if bits == 64 else 0)
+        Reference(cpu, FEATURES, quick=quick)  # gives the CPU its address translation
+        self._clean = state.save()
+        self._names, self._evaluator = Namespace(cpu), Evaluator(cpu)
+        self._compiled = cache(self._compile)
+
+    def _compile(self, code: bytes) -> Any:
+        """A function that runs the instruction and returns how it ended."""
+        one = translate_bytes(code, current_key(self.cpu.words), FEATURES)
+        assert one is not None and one.length == len(code), code.hex()
+        program = one.program
+        verify(program)
+        words, mask = self.cpu.words, 0xFFFF_FFFF_FFFF_FFFF if self.bits == 64 else 0xFFFF_FFFF
+        if self.quick:
+            self._names.need(program.ops)
+            step = Step(program, 0, one.length)
+            return self._names.block(compile_block([step], mask, "<case>"))
+
+        def run() -> int:
+            next_ip = (words[SLOTS["rip"]] + one.length) & mask
+            return self._evaluator.instruction(program, next_ip)
+
+        return run
+
+    def run(self, case: Case, *, to_the_end: bool = False) -> Outcome:
+        """One instruction; with `to_the_end` every iteration of a repeated one."""
+        cpu, state = self.cpu, self.cpu.state
+        state.restore(self._clean)
+        for name, value in zip(GPR_NAMES, case.gprs, strict=False):
+            state.write(name, value)
+        state.rflags = case.flags | 2
+        state.write("rip", case.ip)
+        for base, _ in REGIONS:
+            content = case.region(base)
+            cpu.memory[base : base + len(content)] = content
+        execute = self._compiled(case.code)
+        status = execute()
+        while to_the_end and status == OK and state.read("rip") == case.ip:
+            status = execute()
+        if status != OK:
+            assert status == FAULT, f"{case.form} ended with status {status}"
+            return Outcome(state.read("fault_vector"))
+        count = 16 if self.bits == 64 else 8
+        return Outcome(
+            None,
+            tuple(state.read(name) for name in GPR_NAMES[:count]),
+            state.rflags,
+            state.read("rip"),
+            tuple(bytes(cpu.memory[base : base + size]) for base, size in REGIONS),
+        )
+
+
+__all__ = ["CODE", "Ours"]
