@@ -97,6 +97,8 @@ class Bus:
         self.memory = memory
         self.frames: FrameMap = frames if frames is not None else PcFrames(memory.size)
         self.layout_version = 0
+        self.ram_pages: dict[int, int] = {}
+        """Page number -> buffer offset, for pages of plain RAM asked for since the last change."""
         self.synchronize: Callable[[], None] | None = None
         self._mmio: dict[int, _MmioRange] = {}
         self._ports: dict[int, _PortRange] = {}
@@ -109,12 +111,14 @@ class Bus:
         for gpn in range(gpa // PAGE_SIZE, (gpa + size) // PAGE_SIZE):
             self._mmio[gpn] = region
         self.layout_version += 1
+        self.ram_pages.clear()
 
     def detach_mmio(self, gpa: int, size: int) -> None:
         """Take the device away from `size` bytes at `gpa`; what was below answers again."""
         for gpn in range(gpa // PAGE_SIZE, (gpa + size) // PAGE_SIZE):
             self._mmio.pop(gpn, None)
         self.layout_version += 1
+        self.ram_pages.clear()
 
     def attach_ports(self, first: int, count: int, device: PortDevice, width_bits: int = 8) -> None:
         """Let `device` answer `count` ports; accesses wider than `width_bits` come in halves."""
@@ -130,10 +134,16 @@ class Bus:
         """The buffer offset of the 4 KiB frame that holds `gpa` if that page is plain RAM,
         else -1."""
         gpn = gpa >> 12
+        known = self.ram_pages.get(gpn)
+        if known is not None:
+            return known
         if gpn in self._mmio:
             return -1
         frame = self.frames.frame_of(gpn)
-        return -1 if frame is None else frame
+        if frame is None:
+            return -1
+        self.ram_pages[gpn] = frame
+        return frame
 
     def load(self, gpa: int, width_bits: int) -> int:
         """Read `width_bits` (8, 16, 32, 64 or more whole bytes) at `gpa`, little-endian."""

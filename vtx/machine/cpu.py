@@ -186,15 +186,24 @@ class Cpu:
 
     # --- physical memory ---------------------------------------------------------------------
     def load_physical(self, physical: int, width: int) -> int:
-        return self.bus.load(physical, width)
+        host = self.bus.ram_pages.get(physical >> 12)
+        inside = physical & 0xFFF
+        if host is None or inside > 4096 - (width >> 3):
+            return self.bus.load(physical, width)
+        return STRUCTS[width].unpack_from(self.memory, host + inside)[0]  # type: ignore[no-any-return]
 
     def store_physical(self, physical: int, value: int, width: int) -> int:
         """Write physical memory; LEAVE when it is a device or held translated code."""
-        self.bus.store(physical, width, value)
-        host = self.bus.ram_offset(physical)
-        if host < 0:
-            self.attention = True
-            return LEAVE
+        host = self.bus.ram_pages.get(physical >> 12)
+        inside = physical & 0xFFF
+        if host is not None and inside <= 4096 - (width >> 3):
+            STRUCTS[width].pack_into(self.memory, host + inside, value)
+        else:
+            self.bus.store(physical, width, value)
+            host = self.bus.ram_offset(physical)
+            if host < 0:
+                self.attention = True
+                return LEAVE
         code = self.code
         if host in code.pages and code.written(host):
             return LEAVE
@@ -204,7 +213,7 @@ class Cpu:
         """Read a paging-structure entry."""
         if self.on_walk_load is not None:
             self.on_walk_load(level, physical)
-        return self.bus.load(physical, width)
+        return self.load_physical(physical, width)
 
     # --- translations ------------------------------------------------------------------------
     def switch_context(self) -> None:
