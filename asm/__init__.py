@@ -120,6 +120,8 @@ def _assemble(
 ) -> Assembly:
     if elf_class not in (None, 32, 64):
         raise ValueError("elf_class must be None, 32 or 64")
+    if not 0 <= base < 1 << 63:
+        raise ValueError("base must be a number from 0 to 2**63 - 1")
     driver = Assembler(include, defines, 32 if elf_class == 32 else 64)
     program, errors = driver.program, driver.errors
     program.allow_64_bit = elf_class != 32

@@ -177,7 +177,7 @@ class Assembler:
         if (match := _ASSIGNMENT.match(text, base)) is not None:
             symbol, once, end = match[1], match[2] == "==", match.end()
             return lambda: assign(program, symbol, text[end:], once=once), end
-        macro = self.macros.get(spelled) or self.macros.get(name)
+        macro = self.macros.get(name)
         if macro is not None:
             return lambda: self._call(macro, text[start:]), start
         if name.startswith("."):
@@ -218,7 +218,7 @@ class Assembler:
         return SourceError(f"unknown directive '{name}'{hint}", name=name)
 
     def _purge(self, text: str) -> None:
-        if self.macros.pop(text.strip(), None) is None:
+        if self.macros.pop(text.strip().lower(), None) is None:
             raise SourceError(f"there is no macro '{text.strip()}'", column=0)
 
     # --- macros and repetition
@@ -259,9 +259,9 @@ class Assembler:
 
     def _define_macro(self, text: str, body: list[SourceLine], statement: Statement) -> None:
         name, parameters = macros.parse_header(text)
-        if name in self.macros:
+        if name.lower() in self.macros:
             raise SourceError(f"macro '{name}' is already defined", column=0)
-        self.macros[name] = macros.Macro(name, parameters, tuple(body))
+        self.macros[name.lower()] = macros.Macro(name, parameters, tuple(body))
 
     def _repeat(self, text: str, body: list[SourceLine], statement: Statement) -> None:
         count = constant(evaluate(parse_expression(text), self.program))

@@ -173,9 +173,10 @@ def _align(program: Program, name: str, text: str) -> None:
         pattern = number.to_bytes(width, "little")
     section = program.section
     section.alignment = max(section.alignment, alignment)
+    assert program.statement is not None
     if alignment > 1:
         program.close_fragment(
-            Align(alignment, pattern, max(_number(limit, 0, 2), 0), program.mode)
+            Align(alignment, pattern, max(_number(limit, 0, 2), 0), program.mode, program.statement)
         )
 
 

@@ -129,7 +129,7 @@ def _with_fields(
                         size,
                         operand.displacement,
                         relative,
-                        signed=size == 4 and _signed_address(operand, mode),
+                        signed=size == 4 and _signed_address(operand, form, mode),
                     )
                 )
                 data = data[:offset] + bytes(size) + data[offset + size :]
@@ -163,9 +163,9 @@ def _far_fields(operand: Operand, data: bytes) -> tuple[list[Field], bytes]:
     return fields, data
 
 
-def _signed_address(memory: Memory, mode: int) -> bool:
-    """In 64-bit addressing a 32-bit displacement is sign-extended."""
-    if mode != 64:
+def _signed_address(memory: Memory, form: Form, mode: int) -> bool:
+    """In 64-bit addressing a 32-bit displacement is sign-extended, unless LEA drops the top."""
+    if mode != 64 or (form.mnemonic == "lea" and form.operand_size == 32):
         return False
     register = memory.base or memory.index
     return not register or REGISTER_CLASS[register] is not RegisterClass.R32

@@ -27,7 +27,8 @@ class Diagnostic:
         shown = self.source_line.rstrip().replace("\t", " ")
         head = f"{self.file}:{self.line}:{self.column}: {self.severity}: {self.message}"
         caret = " " * (self.column - 1) + "^"
-        return "\n".join([head, *([f"    {shown}", f"    {caret}"] if shown else []), *self.notes])
+        lines = [head, *([f"    {shown}", f"    {caret}"] if shown else []), *self.notes]
+        return "\n".join(lines).encode("utf-8", "replace").decode()  # the source may not be UTF-8
 
 
 class AssemblyErrors(Exception):  # noqa: N818 (the plural says that it holds several)

@@ -98,6 +98,7 @@ class Align:
     fill: bytes | None
     limit: int
     mode: int
+    statement: Statement
 
 
 @dataclass(slots=True)

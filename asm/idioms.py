@@ -7,13 +7,14 @@ Knows nothing of encodings.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeAlias
 
 from iced_x86 import Register
 
 from asm.errors import SourceError
 from asm.expressions import Linear
-from asm.operands import Immediate, Memory, Operand, RegisterOperand
+from asm.operands import FarPointer, Immediate, Memory, Operand, RegisterOperand, Target
 from asm.registers import REGISTER_CLASS, RESIZABLE, RegisterClass, general_width, resized
 
 Line: TypeAlias = tuple[str, list[Operand]]
@@ -82,6 +83,18 @@ def _shift_by_one(mnemonic: str, operands: list[Operand], mode: int) -> Line:
     if len(operands) == 1:
         operands = [*operands, Immediate(Linear(1))]
     return mnemonic, operands
+
+
+@_rule("ljmp lcall")
+def _far_transfer(mnemonic: str, operands: list[Operand], mode: int) -> Line:
+    """A far jump or call: a pointer in memory, or selector and offset as one or two operands."""
+    name = mnemonic[1:]
+    match operands:
+        case [Memory(size=0) as pointer]:
+            return name, [replace(pointer, size=-1)]
+        case [Target() | Immediate() as selector, Target() | Immediate() as offset]:
+            return name, [FarPointer(selector.value, offset.value)]
+    return name, operands
 
 
 @_rule("aam aad")
@@ -202,6 +215,11 @@ def _translate(mnemonic: str, operands: list[Operand], mode: int) -> Line:
 
 @_rule("monitor mwait monitorx mwaitx vmrun vmload vmsave invlpga skinit clzero")
 def _implied_registers(mnemonic: str, operands: list[Operand], mode: int) -> Line:
+    """The registers are fixed; only the width of an address register could say something."""
+    if mnemonic.startswith("monitor") and operands and isinstance(operands[0], RegisterOperand):
+        bits = 8 * (general_width(operands[0].register) or 0)
+        if bits != mode:
+            raise SourceError(f"for a {bits}-bit address write 'addr{bits} {mnemonic}'", operand=0)
     return mnemonic, []
 
 

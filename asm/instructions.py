@@ -20,6 +20,7 @@ from asm.idioms import PSEUDO_MNEMONICS, RENAMED, STRING_BASES, apply_idioms
 from asm.operands import (
     PLAIN,
     Decoration,
+    FarPointer,
     Immediate,
     Memory,
     Operand,
@@ -117,10 +118,13 @@ def _assemble(program: Program, prefixes: list[str], name: str, text: str) -> No
         operands = [*operands, Immediate(Linear(predicate))]
     if not forms.forms_of(stem, mode):
         raise _unknown(name, mode)
+    codes = _prefix_codes(prefixes, mode)
+    if operands and isinstance(operands[0], Target | FarPointer) and 0x66 in codes:
+        suffix = {"data16": 16, "data32": 32}[next(p for p in prefixes if p.startswith("data"))]
+        codes.remove(0x66)  # the operand size decides how long the target is
     if suffix:
         operands = [_with_size(operand, suffix // 8) for operand in operands]
     request = Request(stem, tuple(operands), mode, decoration, suffix, absolute=name == "movabs")
-    codes = _prefix_codes(prefixes, mode)
     form = choose(request)
     if "lock" in prefixes:
         if not form.lockable:

@@ -145,10 +145,8 @@ class LayoutError(Exception):
 
 
 def _located(error: SourceError, fragment: Fragment) -> LayoutError:
-    statement = getattr(fragment.tail, "statement", None)
-    if statement is None:
-        return LayoutError(Diagnostic("<source>", 1, 1, error.message, ""))
-    return LayoutError(statement.explain(error))
+    assert fragment.tail is not None
+    return LayoutError(fragment.tail.statement.explain(error))
 
 
 def _grow_branches(section: Section) -> bool:

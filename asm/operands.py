@@ -253,7 +253,9 @@ def read_operand(tree: syntax.Expression, scope: Scope, *, is_branch: bool) -> O
     reading = _Reading()
     value = _walk(tree, reading, scope)
     if reading.far is not None:
-        return reading.far
+        if reading.registers:
+            raise SourceError("a far pointer takes no registers")
+        return FarPointer(reading.far.selector, combine("+", reading.far.offset, value))
     if reading.offset and not reading.registers:
         return Immediate(value)
     size = reading.size
@@ -261,6 +263,8 @@ def read_operand(tree: syntax.Expression, scope: Scope, *, is_branch: bool) -> O
     names_place = isinstance(value, Linear) and [c for _, c in value.terms] == [1]
     is_plain = not reading.bracketed and not reading.registers and not reading.segment
     if is_branch and is_plain and (size is None or is_jump_hint):
+        if size == -1:
+            raise SourceError("a far target needs its segment: write selector:offset")
         return Target(value)
     is_memory = reading.bracketed or reading.registers or reading.segment or names_place
     if not is_memory:
@@ -280,7 +284,7 @@ def read_operand(tree: syntax.Expression, scope: Scope, *, is_branch: bool) -> O
     return Memory(-1 if size == -1 else size or 0, reading.segment, base, index, scale, value)
 
 
-_BROADCAST = re.compile(r"1to(\d+)")
+_BROADCAST = re.compile(r"1to([0-9]{1,2})")
 _ROUNDING = {"rn-sae": "rn", "rd-sae": "rd", "ru-sae": "ru", "rz-sae": "rz", "sae": "sae"}
 
 

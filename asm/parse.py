@@ -41,12 +41,16 @@ _ESCAPES = {"n": 10, "t": 9, "r": 13, "b": 8, "f": 12}
 _ESCAPE = re.compile(r"\\([0-7]{1,3}|[xX][0-9a-fA-F]+|.|$)", re.DOTALL)
 
 
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
 def unescape(text: str) -> bytes:
     """Replace GNU as's backslash escapes; other text becomes UTF-8."""
     out = bytearray()
     end = 0
     for match in _ESCAPE.finditer(text):
-        out += text[end : match.start()].encode()
+        out += _bytes(text[end : match.start()])
         end = match.end()
         body = match[1]
         if body[:1].isdigit() and body[0] in "01234567":
@@ -56,8 +60,8 @@ def unescape(text: str) -> bytes:
         elif body in _ESCAPES:
             out.append(_ESCAPES[body])
         else:
-            out += body.encode()
-    return bytes(out + text[end:].encode())
+            out += _bytes(body)
+    return bytes(out + _bytes(text[end:]))
 
 
 def number(text: str) -> int:
@@ -132,6 +136,8 @@ class _Builder(Transformer[Token, Any]):
         return syntax.Number(unescape(body)[0])
 
     def local(self, items: list[Token]) -> Expression:
+        if len(items[0]) > 10:
+            raise SourceError("label number is too long", name=str(items[0]))
         return syntax.LocalReference(int(items[0][:-1]), items[0][-1] == "f")
 
     def name(self, items: list[Token]) -> Expression:

@@ -133,7 +133,9 @@ class Program:
         return self.symbols.setdefault(name, Symbol(name))
 
     def define_label(self, name: str) -> None:
-        if name.isdigit():
+        if name[0] in "0123456789":
+            if len(name) > 9:
+                raise SourceError("label number is too long", name=name)
             number = int(name)
             self._locals[number] = self._locals.get(number, 0) + 1
             symbol = self._local_symbol(number, self._locals[number])

@@ -96,6 +96,8 @@ _NUMBER = {
 def needs_64_bit_code(register: int) -> bool:
     """Whether only 64-bit code can name the register."""
     name = REGISTER_NAME[register]
+    if REGISTER_CLASS[register] in (RegisterClass.CR, RegisterClass.DR):
+        return False  # LOCK MOV reaches CR8 from 32-bit code on some processors
     if REGISTER_CLASS[register] is RegisterClass.R64 or name in ("spl", "bpl", "sil", "dil", "rip"):
         return True
     number = re.fullmatch(r"[a-z]+?(\d+)[bwd]?", name)

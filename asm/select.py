@@ -118,6 +118,11 @@ def _accepts_size(size: int, form: Form, decoration: Decoration) -> bool:
     return True
 
 
+def _branch_width(request: Request) -> int:
+    """The operand size of a branch in bits; the suffix of LOOP is an address size instead."""
+    return request.mode if request.mnemonic.startswith("loop") else request.suffix or request.mode
+
+
 def _accepts(form: Form, request: Request) -> bool:
     if len(form.slots) != len(request.operands):
         return False
@@ -131,7 +136,7 @@ def _accepts(form: Form, request: Request) -> bool:
                 shape = slot.immediate
                 ok = shape is not None and _accepts_immediate(shape, operand.constant, request)
             case Target():
-                ok = slot.branch is not None and slot.branch.suits(request.suffix or request.mode)
+                ok = slot.branch is not None and slot.branch.suits(_branch_width(request))
             case FarPointer():
                 ok = slot.far_width != 0
         if not ok:

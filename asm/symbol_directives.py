@@ -155,6 +155,10 @@ def _section_of(program: Program, text: str) -> tuple[Section, int]:
     subsection = 0
     flags = match["flags"]
     if flags is not None and not flags.startswith('"'):
+        if len(flags) > 4:
+            raise SourceError(
+                "a subsection is a number from 0 to 8192", column=match.start("flags")
+            )
         subsection, flags = int(flags), None
     if flags is not None:
         flags = flags.strip('"')
@@ -170,7 +174,7 @@ def _section_of(program: Program, text: str) -> tuple[Section, int]:
     rest = match["rest"]
     if flags and "M" in flags and rest:
         size = rest.split(",")[0].strip()
-        if not size.isdigit():
+        if not size.isdecimal() or len(size) > 9:
             raise SourceError("a mergeable section needs an entry size", column=match.start("rest"))
         section.entry_size = int(size)
     return section, subsection

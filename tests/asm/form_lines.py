@@ -6,6 +6,7 @@ shape it can have while the others keep their first shape.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from iced_x86 import Code
@@ -13,7 +14,9 @@ from iced_x86 import Code
 from asm.forms import Form, MemoryShape, Slot, forms_of, mnemonics
 from asm.registers import REGISTER_NAME, RegisterClass
 
+_WRITTEN = Path(__file__).parent / "data" / "written_lines.txt"
 _BASE = Path(__file__).parent / "data" / "base_forms.txt"
+_WIDE = re.compile(r"\br([a-d]x|[sd]i|[sb]p|ip)\b")  # symbols, to GNU as, outside 64-bit code
 _KEYWORD = {1: "byte", 2: "word", 4: "dword", 6: "fword", 8: "qword", 10: "tbyte", 16: "oword"}
 _REGISTERS = {
     RegisterClass.R8: ["al", "ch", "dl", "sil", "r9b"],
@@ -88,7 +91,7 @@ def _lines(form: Form, mode: int) -> list[str]:
 
 
 def form_lines(mode: int) -> list[str]:
-    """Every distinct line for the base forms that exist in this mode."""
+    """Every distinct line for the base forms that exist in this mode, and hand-written ones."""
     names = _BASE.read_text(encoding="utf-8").split()
     wanted = {getattr(Code, name) for name in names}
     lines: dict[str, None] = {}
@@ -98,4 +101,6 @@ def form_lines(mode: int) -> list[str]:
             if form.code in wanted and form.code not in seen:
                 seen.add(form.code)
                 lines.update(dict.fromkeys(_lines(form, mode)))
+    written = _WRITTEN.read_text(encoding="utf-8").splitlines()
+    lines.update((line, None) for line in written if mode == 64 or not _WIDE.search(line))
     return list(lines)

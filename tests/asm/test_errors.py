@@ -50,6 +50,8 @@ def test_an_error_shows_file_line_column_source_and_caret() -> None:
         ("lock mov eax, ebx", "mov", "'mov' cannot be locked"),
         ("lock add eax, ebx", "add", "'lock' needs a memory operand"),
         ("pusha", "pusha", "in 64-bit code (it exists in 32-bit code)"),
+        ("call far ptr foo", "far", "write selector:offset"),
+        ("monitor eax, ecx, edx", "eax", "write 'addr32 monitor'"),
         (".code32\nmov ebx, rax", "rax", "'rax' does not exist in 32-bit code"),
         (".code16\nmov al, [r9]", "r9", "'r9' does not exist in 16-bit code"),
         ("mov eax, 'ab'", "b'", "one character"),

@@ -18,6 +18,10 @@ _VOCABULARY = r"""
 """
 _WORDS = _VOCABULARY.split()
 
+_NUMBERED = [
+    "N: nop", "jmp Nb", ".section .x, N", "²: .byte N", '.section .x,"aMS",@progbits,N',
+    ".text N", ".byte 0xN", ".codeN", "nop {1toN}", ".octa N", ".byte N", "mov eax, st(N)",
+]  # fmt: skip
 _cuts = st.tuples(st.integers(0, 200), st.integers(0, 4), st.sampled_from(["", "\n", *_WORDS]))
 
 
@@ -47,7 +51,7 @@ def outcome(source: str, elf_class: int | None) -> str:
 
 
 _settings = settings(
-    max_examples=1500, deadline=None, derandomize=True, database=None,
+    max_examples=500, deadline=None, derandomize=True, database=None,
     suppress_health_check=[HealthCheck.too_slow],
 )  # fmt: skip
 
@@ -62,6 +66,21 @@ def test_mutated_sources_see_only_assembly_errors(source: str, elf_class: int | 
 @given(st.text(max_size=80))
 def test_arbitrary_text_sees_only_assembly_errors(source: str) -> None:
     assert outcome(source, None)
+
+
+@_settings
+@given(st.binary(max_size=60), st.sampled_from([b"", b"mov eax, ", b".ascii ", b".byte "]))
+def test_files_that_are_not_utf_8_see_only_assembly_errors(data: bytes, head: bytes) -> None:
+    text = (head + data).decode("utf-8", "surrogateescape")
+
+    outcome(text, None).encode()
+
+
+def test_numbers_of_any_length_and_script_see_only_assembly_errors() -> None:
+    long = "9" * 6000
+    for digits in (long, "²", "٣", "1" * 20):
+        for line in _NUMBERED:
+            assert outcome(line.replace("N", digits), None)
 
 
 def test_deep_nesting_sees_only_assembly_errors() -> None:
