@@ -65,12 +65,12 @@ def _far_pointer(i: Instruction) -> tuple[int, Value, Value]:
 
 
 def jump_far(i: Instruction) -> None:
-    width, offset, selector = _far_pointer(i)
+    _, offset, selector = _far_pointer(i)
     i.resync()
     if not i.key.protected or i.key.v86:
         _go_flat(i, selector, offset)
         return
-    inside, descriptor = _read(i, selector)
+    descriptor = _read(i, selector)
     rights = rights_of(descriptor)
     with i.if_((rights & 0x10) == 0):
         _system_target(i, selector, rights, jumps=True)
@@ -93,7 +93,7 @@ def call_far(i: Instruction) -> None:
         _push_return(i, width)
         _go_flat(i, selector, offset)
         return
-    inside, descriptor = _read(i, selector)
+    descriptor = _read(i, selector)
     rights = rights_of(descriptor)
     with i.if_((rights & 0x10) == 0):
         _system_target(i, selector, rights, jumps=False)
@@ -116,11 +116,12 @@ def _go_flat(i: Instruction, selector: Value, offset: Value) -> None:
     i.jump(offset)
 
 
-def _read(i: Instruction, selector: Value) -> tuple[Value, Value]:
+def _read(i: Instruction, selector: Value) -> Value:
+    """The descriptor of a selector that is not null and lies in its table."""
     i.fault_if(is_null(selector), GP, 0)
     inside, descriptor = i.call("read_descriptor", selector)
     i.fault_if(~inside, GP, selector_error(selector))
-    return inside, descriptor
+    return descriptor
 
 
 def _error(target: Target) -> Value:
