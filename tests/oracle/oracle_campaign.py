@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from oracle_case import CODE, CODE_SIZE, Case, Outcome
-from oracle_forms import CODES, Instance, forms, instance
+from oracle_forms import Instance, forms, instance
 from oracle_states import case
 
 _SPACING = 128
@@ -41,16 +41,16 @@ class Size:
     seed: int = 1
 
 
-def instances(bits: int, size: Size, *, host: bool = False) -> Iterator[tuple[bool, Instance]]:
-    """Instances of every form, each at a fresh address; True with a form's first."""
+def instances(bits: int, size: Size, *, host: bool = False) -> Iterator[Instance]:
+    """Instances of every form, each at a fresh address."""
     random = Random(size.seed)
     ip = CODE
     for code in forms(bits):
-        for number in range(size.instances):
+        for _ in range(size.instances):
             ip += _SPACING
             if ip >= CODE + CODE_SIZE:
                 ip = CODE
-            yield number == 0, instance(code, bits, ip, random, host=host)
+            yield instance(code, bits, ip, random, host=host)
 
 
 def run(
@@ -64,7 +64,7 @@ def run(
     """`check` every case; it gives our outcome and the differences, or None to leave it out."""
     tally, random = Tally(), Random(size.seed + 1)
     ran: set[str] = set()
-    for _, one in instances(bits, size, host=host):
+    for one in instances(bits, size, host=host):
         if not wanted(one):
             continue
         tally.instances += 1
@@ -81,6 +81,3 @@ def run(
                 tally.failures.append(f"{example}\n  {'; '.join(found)}")
     tally.forms = len(ran)
     return tally
-
-
-__all__ = ["CODES", "Size", "Tally", "run"]

@@ -178,7 +178,7 @@ def _jump(at: int, target: int) -> bytes:
 _NOTE_SIZE = 4096
 
 
-class ChildDied(Exception):
+class ChildDied(Exception):  # noqa: N818 - what happened, not what went wrong here
     """The child did not come back; the message is the last note it left."""
 
 

@@ -3,7 +3,7 @@
 from functools import cache
 from typing import Any
 
-from oracle_case import CODE, MEMORY_SIZE, REGIONS, Case, Outcome
+from oracle_case import MEMORY_SIZE, REGIONS, Case, Outcome
 
 from vtx.engine.evaluate import Evaluator
 from vtx.engine.generate import Step, compile_block
@@ -87,6 +87,3 @@ class Ours:
             state.read("rip"),
             tuple(bytes(cpu.memory[base : base + size]) for base, size in REGIONS),
         )
-
-
-__all__ = ["CODE", "Ours"]

@@ -3,14 +3,14 @@
 from random import Random
 
 from iced_x86 import OpKind, Register
-from oracle_case import ALL_ARITHMETIC, CODE, CODE_SIZE, DATA, DATA_SIZE, DF, IF, STACK, Case
+from oracle_case import ALL_ARITHMETIC, DATA, DF, IF, STACK, Case
 from oracle_forms import NUMBER, Instance, edge
 from oracle_ours import FS_BASE
 
 from vtx.isa.undefined import undefined_flags, undefined_result
 
 _M64 = 0xFFFF_FFFF_FFFF_FFFF
-_SHIFTS = frozenset("SHL SAL SHR SAR ROL ROR RCL RCR SHLD SHRD".split())
+_SHIFTS = frozenset(("SHL", "SAL", "SHR", "SAR", "ROL", "ROR", "RCL", "RCR", "SHLD", "SHRD"))
 _STRINGS = ("MOVS", "CMPS", "SCAS", "LODS", "STOS")
 RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI = range(8)
 BRANCH_DISTANCE = 64
@@ -170,7 +170,7 @@ class _State:
         )  # fmt: skip
 
     def _operand_width(self) -> int:
-        for part in one_parts(self.one.form):
+        for part in self.one.form.split("_"):
             if part in ("RM8", "R8", "AL"):
                 return 8
             if part in ("RM16", "R16", "AX"):
@@ -188,10 +188,3 @@ class _State:
         else:
             count = self.decoded.immediate(last)
         return count & (63 if self._operand_width() == 64 else 31)
-
-
-def one_parts(form: str) -> list[str]:
-    return form.split("_")
-
-
-__all__ = ["CODE", "CODE_SIZE", "DATA_SIZE", "case"]
