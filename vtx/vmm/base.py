@@ -12,7 +12,7 @@ from vtx.spec import CONTROLS, profile
 from vtx.vmm import exits
 from vtx.vmm.controls import ControlPlan
 from vtx.vmm.ending import Ending, requested
-from vtx.vmm.events import EventEntry
+from vtx.vmm.events import SOFTWARE, EventEntry
 from vtx.vmm.exits import Action, Complete, Exit, Inject, Resume, Skip, Stop
 from vtx.vmm.explain import explain_entry_failure
 from vtx.vmm.frames import FramePool
@@ -202,6 +202,14 @@ class Vmm:
         elif isinstance(action, Inject):
             self.events.inject(action)
         elif exit.idt_vectoring_info & exits.VALID:
+            self._deliver_again(exit)
+
+    def _deliver_again(self, exit: Exit) -> None:
+        """The exit interrupted the delivery of an event. Hardware's is injected again; INT n
+        and its kin are instructions, which are completed so that they retire once."""
+        if exit.idt_vectoring_info >> 8 & 7 in SOFTWARE:
+            self.complete(exit)
+        else:
             self.events.redeliver(exit)
 
     def complete(self, exit: Exit) -> None:
@@ -228,7 +236,13 @@ class Vmm:
         """Bring the completing CPU's registers up to date with the guest's."""
         if self._launched:
             self.vcpu.load_from_vmcs()
-            self.vm.soft.state.write("activity", 1 if self.halted else 0)
+            self.vm.soft.state.write("activity", self._activity())
+
+    def _activity(self) -> int:
+        """GUEST_ACTIVITY_STATE as the vCPU has it: active, HLT or shutdown."""
+        if self._ending is not None and self._ending.how == "triple_fault":
+            return 2
+        return 1 if self.halted else 0
 
     # --- handlers ----------------------------------------------------------------------------
     def handle_unknown(self, exit: Exit) -> Action:

@@ -11,11 +11,13 @@ from vtx.vmm.controls import ControlPlan
 from vtx.vmm.exits import Action, Complete, Exit, Resume, Stop
 from vtx.vmm.frames import FramePool
 from vtx.vmm.port import Port
+from vtx.vmm.vcpu import TRANSLATION_CR0, ControlRegisters
 
 READ_WRITE_EXECUTE, WRITE_BACK, LARGE = 7, 6 << 3, 1 << 7
 EPTP_4_LEVELS_WRITE_BACK = 3 << 3 | 6
 _FRAME = ~0xFFF
 PAGE_4K, PAGE_2M = 12, 21
+VPID = 1
 
 
 class EptTables:
@@ -51,6 +53,7 @@ class Ept(Vmm):
 
     name = "ept"
     page_shift = PAGE_4K
+    _mode = (0, 0, 0)
 
     def plan(self) -> ControlPlan:
         """Nested paging, tagged TLBs, and guests that run without paging."""
@@ -65,7 +68,16 @@ class Ept(Vmm):
     def set_up(self) -> None:
         self.tables = EptTables(self.port, self.pool)
         self.port.vmwrite("EPT_POINTER", self.tables.pointer)
-        self.port.vmwrite("VPID", 1)
+        self.port.vmwrite("VPID", VPID)
+
+    def control_registers(self) -> ControlRegisters:
+        """The guest's own; a change of what translation means invalidates its VPID."""
+        control = super().control_registers()
+        mode = (control.cr0 & TRANSLATION_CR0, control.cr4, control.efer)
+        if mode != self._mode:
+            self._mode = mode
+            self.port.invvpid(VPID)
+        return control
 
     def handle_ept_violation(self, exit: Exit) -> Action:
         """Map RAM that is touched for the first time; devices are completed."""

@@ -14,9 +14,11 @@ from vtx.vmm.vm import VirtualMachine
 
 RFLAGS_IF = 1 << 9
 STI_OR_MOV_SS, NMI_BLOCKED = 3, 8
-EXTERNAL, NMI, SOFTWARE_INTERRUPT, PRIVILEGED_EXCEPTION, SOFTWARE_EXCEPTION = 0, 2, 4, 5, 6
+EXTERNAL, NMI, HARDWARE_EXCEPTION = 0, 2, 3
+SOFTWARE_INTERRUPT, PRIVILEGED_EXCEPTION, SOFTWARE_EXCEPTION = 4, 5, 6
 _INTERRUPT_WINDOW, _NMI_WINDOW = 1 << 2, 1 << 22
-_SOFTWARE = (SOFTWARE_INTERRUPT, PRIVILEGED_EXCEPTION, SOFTWARE_EXCEPTION)
+SOFTWARE = (SOFTWARE_INTERRUPT, PRIVILEGED_EXCEPTION, SOFTWARE_EXCEPTION)
+"""Types of the events that instructions ask for."""
 
 
 class EventEntry:
@@ -71,14 +73,12 @@ class EventEntry:
             self._port.vmwrite("PROCBASED_CONTROLS", known | windows)
             self._windows = windows
 
-    def _queue(
-        self, vector: int, type_: int, error: int | None = None, length: int = 0
-    ) -> None:
+    def _queue(self, vector: int, type_: int, error: int | None = None, length: int = 0) -> None:
         info = exits.VALID | type_ << 8 | vector
         if error is not None:
             info |= exits.ERROR_VALID
             self._port.vmwrite("VMENTRY_EXCEPTION_ERROR_CODE", error)
-        if type_ in _SOFTWARE:
+        if type_ in SOFTWARE:
             self._port.vmwrite("VMENTRY_INSTRUCTION_LENGTH", length)
         self._port.vmwrite("VMENTRY_INTERRUPTION_INFO", info)
         self._queued = True
@@ -106,10 +106,10 @@ class EventEntry:
             self._port.vmwrite("GUEST_INTERRUPTIBILITY_STATE", blocking & ~STI_OR_MOV_SS)
 
     # --- in the completing CPU -------------------------------------------------------------------
-    def place_in_progress(self, exit: Exit) -> None:
+    def _place(self, exit: Exit) -> None:
         """Tell the completing CPU which event was being delivered when the exit came."""
         info, words = exit.idt_vectoring_info, self._vm.soft.words
-        words[SLOTS["event_valid"]] = 1
+        words[SLOTS["event_valid"]] = words[SLOTS["event_debug"]] = 0
         words[SLOTS["event_vector"]] = info & 0xFF
         words[SLOTS["event_type"]] = info >> 8 & 7
         words[SLOTS["event_has_error"]] = int(bool(info & exits.ERROR_VALID))
@@ -122,7 +122,9 @@ class EventEntry:
         soft.tlb.flush()
         soft.switch_context()
         self._vm.engine.settle(0)
-        self.place_in_progress(exit)
-        self._vm.engine.deliver("deliver_event")
-        if exit.idt_vectoring_info >> 8 & 7 in _SOFTWARE:
-            self._vm.count_retired(1)
+        self._place(exit)
+        type_ = exit.idt_vectoring_info >> 8 & 7
+        if type_ in SOFTWARE:
+            self._vm.engine.deliver("deliver_software_event")
+        else:  # RF is set in the image that a fault pushes
+            self._vm.engine.deliver("deliver_with", int(type_ == HARDWARE_EXCEPTION))

@@ -175,7 +175,9 @@ def finish(launched: Launched, ending: Ending, trace: EventSink | None) -> RunRe
     if trace is not None:
         trace(
             End(
-                retired=session.retired, ended=ending.how, exit_status=ending.exit_status,
+                retired=session.retired,
+                ended=ending.how,
+                exit_status=ending.exit_status,
                 memory_sha256=digest,
             )  # fmt: skip
         )

@@ -89,6 +89,10 @@ class Port:
         """INVEPT, single-context."""
         self._succeed("INVEPT", "vmx_invept", 1, eptp, 0)
 
+    def invvpid(self, vpid: int) -> None:
+        """INVVPID, single-context."""
+        self._succeed("INVVPID", "vmx_invvpid", 1, vpid, 0)
+
     def enter(self, *, launched: bool) -> bool:
         """VMLAUNCH or VMRESUME, and run the guest to its next VM exit.
 

@@ -22,7 +22,14 @@ from vtx.vmm.frames import FramePool, OutOfFramesError
 from vtx.vmm.port import Port
 from vtx.vmm.shadow_sources import Source, Sources
 from vtx.vmm.shadow_tables import NX, ShadowTree, Space, U, W, leaf_entry
-from vtx.vmm.vcpu import CR0_PG, CR4_PAE, EFER_LMA, EFER_LME, ControlRegisters
+from vtx.vmm.vcpu import (
+    CR0_PG,
+    CR4_PAE,
+    EFER_LMA,
+    EFER_LME,
+    TRANSLATION_CR0,
+    ControlRegisters,
+)
 from vtx.vmm.vm import VirtualMachine
 
 PF, PF_BIT = 14, 1 << 14
@@ -33,7 +40,6 @@ _MOST_SPACES = 48
 _FLOOD = 4
 """Writes in a row to one tracked page before it stops being taken for a page table."""
 _LEAST_FRAMES = 8
-_TRANSLATION_CR0 = CR0_PG | _WP | _PE
 _TRANSLATION_CR4 = 0x30_00B0  # PSE PAE PGE SMEP SMAP
 _TRANSLATION_EFER = 0xD00  # LME LMA NXE
 
@@ -100,7 +106,7 @@ class Shadow(Vmm):
 
     def _follow_mode(self, cr0: int, cr4: int, efer: int) -> None:
         """When what translation means has changed, nothing derived from it holds any more."""
-        mode = (cr0 & _TRANSLATION_CR0, cr4 & _TRANSLATION_CR4, efer & _TRANSLATION_EFER)
+        mode = (cr0 & TRANSLATION_CR0, cr4 & _TRANSLATION_CR4, efer & _TRANSLATION_EFER)
         if mode != self._mode:
             self._mode = mode
             self.drop_everything()
@@ -183,9 +189,7 @@ class Shadow(Vmm):
         if exit.idt_vectoring_info & exits.VALID:
             # A fault while delivering an event: the algebra knows what becomes of the two.
             return Complete("page fault during event delivery")
-        return Inject(
-            PF, error_code=words[SLOTS["fault_error"]], cr2=words[SLOTS["fault_cr2"]]
-        )
+        return Inject(PF, error_code=words[SLOTS["fault_error"]], cr2=words[SLOTS["fault_cr2"]])
 
     # --- filling -------------------------------------------------------------------------------
     def _map(self, gva: int, gpn: int) -> bool:

@@ -34,11 +34,15 @@ _FIELDS = {
     )
 }  # fmt: skip
 """State slot -> the guest-state field that holds it while the guest runs."""
+_HELD_SLOTS = tuple((SLOTS[slot], name) for slot, name in _FIELDS.items() if slot != "cr3")
+_HELD = (*(name for _, name in _HELD_SLOTS), "GUEST_RFLAGS", "GUEST_ACTIVITY_STATE")
 _PDPTES = tuple((f"pdpte{n}", f"GUEST_PDPTE{n}") for n in range(4))
 
 EFER_LME, EFER_LMA = 1 << 8, 1 << 10
 IA32E_GUEST = 1 << 9
 CR0_PG, CR4_PAE = 1 << 31, 1 << 5
+TRANSLATION_CR0 = CR0_PG | 1 << 16 | 1
+"""The bits of CR0 that translation depends on: PG, WP, PE."""
 
 
 @dataclass(frozen=True)
@@ -64,17 +68,21 @@ class Vcpu:
         """GUEST_CR3 holds the guest's own CR3 (it may load CR3 without a VM exit)."""
         self.cr0_owned = self.cr4_owned = 0
         """Bits of CR0 and CR4 that the guest changes without a VM exit."""
+        self._held: dict[str, int] = {}
+        """Fields whose values are known because they were just read."""
+        self._control: dict[str, int] = {}
+        self._long: bool | None = None
 
     def load_from_vmcs(self) -> None:
         """Copy the vCPU's registers into the completing CPU."""
         port, state = self.port, self.state
         for slot in _SHARED_SLOTS:
             state.words[slot] = port.words[slot]
-        for slot_name, field_name in _FIELDS.items():
-            if slot_name != "cr3":
-                state.words[SLOTS[slot_name]] = port.vmread(field_name)
-        state.rflags = port.vmread("GUEST_RFLAGS")
-        state.write("activity", port.vmread("GUEST_ACTIVITY_STATE"))
+        self._held = {name: port.vmread(name) for name in _HELD}
+        for slot, field_name in _HELD_SLOTS:
+            state.words[slot] = self._held[field_name]
+        state.rflags = self._held["GUEST_RFLAGS"]
+        state.write("activity", self._held["GUEST_ACTIVITY_STATE"])
         self.load_paging()
         state.write("fault_vector", 0)
         state.write("event_valid", 0)
@@ -105,25 +113,41 @@ class Vcpu:
         port, state = self.port, self.state
         for slot in _SHARED_SLOTS:
             port.words[slot] = state.words[slot]
-        for slot_name, field_name in _FIELDS.items():
-            if slot_name != "cr3":
-                port.vmwrite(field_name, state.words[SLOTS[slot_name]])
-        port.vmwrite("GUEST_RFLAGS", state.rflags)
-        port.vmwrite("GUEST_ACTIVITY_STATE", 0)
+        for slot, field_name in _HELD_SLOTS:
+            self._write(field_name, state.words[slot])
+        self._write("GUEST_RFLAGS", state.rflags)
+        self._write("GUEST_ACTIVITY_STATE", 0)
         self.store_control(control)
+        self._held.clear()
+
+    def _write(self, name: str, value: int) -> None:
+        """VMWRITE, unless the field is known to hold the value."""
+        if self._held.get(name) != value:
+            self.port.vmwrite(name, value)
 
     def store_control(self, control: ControlRegisters) -> None:
         """Write the hardware's control registers and the read shadows."""
-        port, state = self.port, self.state
-        port.vmwrite("GUEST_CR0", control.cr0)
-        port.vmwrite("GUEST_CR3", control.cr3)
-        port.vmwrite("GUEST_CR4", control.cr4)
-        port.vmwrite("CR0_READ_SHADOW", state.read("cr0"))
-        port.vmwrite("CR4_READ_SHADOW", state.read("cr4"))
-        port.vmwrite("GUEST_IA32_EFER", control.efer)
-        entry = port.vmread("VMENTRY_CONTROLS")
-        long = control.efer & EFER_LMA
-        port.vmwrite("VMENTRY_CONTROLS", entry | IA32E_GUEST if long else entry & ~IA32E_GUEST)
+        state = self.state
+        long = bool(control.efer & EFER_LMA)
+        values = {
+            "GUEST_CR0": control.cr0, "GUEST_CR3": control.cr3, "GUEST_CR4": control.cr4,
+            "CR0_READ_SHADOW": state.read("cr0"), "CR4_READ_SHADOW": state.read("cr4"),
+            "GUEST_IA32_EFER": control.efer,
+        }  # fmt: skip
+        for name, value in values.items():
+            if self._control.get(name) != value or name in self._changed_by_guest:
+                self.port.vmwrite(name, value)
+        self._control = values
+        if long != self._long:
+            entry = self.port.vmread("VMENTRY_CONTROLS") & ~IA32E_GUEST
+            self.port.vmwrite("VMENTRY_CONTROLS", entry | IA32E_GUEST * long)
+            self._long = long
         if control.pdptes:
             for slot_name, field_name in _PDPTES:
-                port.vmwrite(field_name, state.read(slot_name))
+                self.port.vmwrite(field_name, state.read(slot_name))
+
+    @property
+    def _changed_by_guest(self) -> tuple[str, ...]:
+        """Control-register fields that a VM exit may have saved another value in."""
+        names = ("GUEST_CR3",) if self.cr3_is_guests else ()
+        return names + ("GUEST_CR0",) * bool(self.cr0_owned) + ("GUEST_CR4",) * bool(self.cr4_owned)

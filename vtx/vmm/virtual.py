@@ -49,9 +49,7 @@ class VirtualSession:
         unit = 1 << getattr(style, "page_shift", 12)
         frames = ScatteredFrames(ram_size, HOST_LOW + POOL_BYTES, unit)
         host_size = HOST_LOW + POOL_BYTES + frames.size
-        computer = Computer(
-            profile=profile, ram_size=host_size, memory=PhysicalMemory(host_size)
-        )
+        computer = Computer(profile=profile, ram_size=host_size, memory=PhysicalMemory(host_size))
         engine = Reference(computer.cpu, computer.features, quick=quick)
         vm = VirtualMachine(
             profile=profile, ram_size=ram_size, memory=computer.memory, frames=frames,
@@ -108,4 +106,3 @@ class VirtualSession:
 
     def shadow_statistics(self) -> dict[str, int] | None:
         return self.vmm.shadow_statistics()
-
