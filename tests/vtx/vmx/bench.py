@@ -4,13 +4,15 @@ Memory: 1 MiB of RAM. Host page tables map the first 2 MiB one to one; the guest
 memory of its own, and an identity EPT where a test asks for it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from vtx.engine.reference import Reference
 from vtx.engine.run import Ended, Runner
 from vtx.isa.layout import SLOTS
+from vtx.machine.built import features_of
 from vtx.machine.bus import Bus
+from vtx.machine.computer import cr4_allowed
 from vtx.machine.cpu import Cpu
 from vtx.machine.memory import PhysicalMemory
 from vtx.spec import MSRS, control, profiles
@@ -22,13 +24,11 @@ VMXON_REGION, VMCS = 0x6000, 0x7000
 GUEST_CODE, GUEST_TABLES, GUEST_STACK = 0x10000, 0x20000, 0x18000
 GUEST_IDT, GUEST_GDT, GUEST_HANDLER = 0x11000, 0x12000, 0x13000
 EPT_TABLES = 0x30000
-FEATURES = frozenset({"VMX", "CPUID", "MSR", "TSC"})
 CPUID = b"\x0f\xa2"
 UD2 = b"\x0f\x0b"
 NOP = b"\x90"
 
 CR0, CR4, EFER = 0x8001_0031, 0x2020, 0x500
-ENCODINGS: Mapping[str, int] = {}
 
 
 def true_default(word: str) -> int:
@@ -106,18 +106,22 @@ class Bench:
     profile: str = "haswell"
     guest: bytes = CPUID + UD2
     fields: dict[str, int] = field(default_factory=dict)
+    start: bool = True
+    """Enter VMX operation; otherwise the test does, with instructions."""
 
     def __post_init__(self) -> None:
         self.cpu = Cpu(Bus(PhysicalMemory(1 << 20)))
         self.state = self.cpu.state
         self._boot_host()
-        self.engine = Reference(self.cpu, FEATURES, quick=self.quick)
+        self.engine = Reference(self.cpu, features_of(self.profile), quick=self.quick)
         self.runner = Runner(self.engine, python_root=True)
         for place, entry in (*long_mode_tables(HOST_TABLES), *long_mode_tables(GUEST_TABLES)):
             self.cpu.bus.store(place, 64, entry)
         self.cpu.bus.write_bytes(GUEST_CODE, self.guest)
         self.cpu.bus.store(VMXON_REGION, 32, REVISION)
         self.cpu.bus.store(VMCS, 32, REVISION)
+        if not self.start:
+            return
         assert self.call("vmx_vmxon", VMXON_REGION) == (0,)
         assert self.call("vmx_vmclear", VMCS) == (0,)
         assert self.call("vmx_vmptrld", VMCS) == (0,)
@@ -128,6 +132,8 @@ class Bench:
         state = self.state
         state.write("cpu_profile", profile_number(self.profile))
         state.write("feature_control", 5)
+        state.write("cr4_allowed", cr4_allowed(features_of(self.profile)))
+        state.write("vmcs_pointer", (1 << 64) - 1)
         for name, value in (("cr0", CR0), ("cr4", CR4), ("cr3", HOST_TABLES), ("efer", EFER)):
             state.write(name, value)
         state.write_segment("cs", 8, 0, 0xFFFF_FFFF, 0xA09B)
@@ -159,6 +165,17 @@ class Bench:
         ended = self.runner.run(limit)
         assert ended is Ended.VM_EXIT, ended
         return self.vmread("EXIT_REASON")
+
+    def host(self, code: bytes, count: int) -> None:
+        """Run `count` instructions of host code at HOST_CODE."""
+        self.cpu.bus.write_bytes(HOST_CODE, code)
+        self.engine.forget_blocks()
+        self.state.write("rip", HOST_CODE)
+        self.engine.settle(0)
+        before = self.word("retired")
+        runner = Runner(self.engine)
+        runner.run(self.cpu.now() + count)
+        assert self.word("retired") == before + count
 
     @property
     def error(self) -> int:

@@ -1,0 +1,217 @@
+"""The VMX instructions as code in memory: operands, exceptions, flags, exits."""
+
+import pytest
+
+from tests.vtx.vmx.bench import GUEST_CODE, HOST_CODE, VMCS, VMXON_REGION, Bench
+from vtx.spec import EXITS, FIELDS
+from vtx.vmx.vmcs import NO_VMCS
+
+READERS = pytest.mark.parametrize("quick", [True, False], ids=["quick", "plain"])
+VMCALL, VMLAUNCH, VMRESUME, VMXOFF = (
+    b"\x0f\x01\xc1",
+    b"\x0f\x01\xc2",
+    b"\x0f\x01\xc3",
+    b"\x0f\x01\xc4",
+)
+VMXON_RSI, VMCLEAR_RSI, VMPTRLD_RSI = b"\xf3\x0f\xc7\x36", b"\x66\x0f\xc7\x36", b"\x0f\xc7\x36"
+VMPTRST_RSI = b"\x0f\xc7\x3e"
+VMREAD_RBX_RAX, VMWRITE_RAX_RBX = b"\x0f\x78\xc3", b"\x0f\x79\xc3"
+INVEPT_RAX_RSI, INVVPID_RAX_RSI = b"\x66\x0f\x38\x80\x06", b"\x66\x0f\x38\x81\x06"
+POINTER = 0xA000
+
+
+def flags(bench: Bench) -> tuple[int, int]:
+    """CF and ZF; the other arithmetic flags must be clear."""
+    assert not any(bench.word(name) for name in ("pf", "af", "sf", "of"))
+    return bench.word("cf"), bench.word("zf")
+
+
+@READERS
+def test_vmxon_to_vmread_by_instructions_alone(quick: bool) -> None:
+    bench = Bench(quick, guest=VMCALL)
+    ready = bench.cpu.bus.read_bytes(VMCS, 4096)
+    bench = Bench(quick, guest=VMCALL, start=False)
+    bench.cpu.bus.write_bytes(VMCS, ready)
+    bench.state.write("rsi", POINTER)
+    bench.cpu.bus.store(POINTER, 64, VMXON_REGION)
+    bench.host(VMXON_RSI, 1)
+    assert (bench.word("vmx"), flags(bench)) == (1, (0, 0))
+    bench.cpu.bus.store(POINTER, 64, VMCS)
+    bench.host(VMCLEAR_RSI + VMPTRLD_RSI, 2)
+    assert flags(bench) == (0, 0)
+    bench.state.write("rax", FIELDS.HOST_RIP)
+    bench.state.write("rbx", HOST_CODE + 0x100)
+    bench.host(VMWRITE_RAX_RBX + VMLAUNCH, 2)
+    assert (bench.word("vmx"), bench.word("rip")) == (2, GUEST_CODE)
+    bench.runner.run(1000)
+    assert (bench.word("vmx"), bench.word("rip")) == (1, HOST_CODE + 0x100)
+    bench.state.write("rax", FIELDS.EXIT_REASON)
+    bench.host(VMREAD_RBX_RAX, 1)
+    assert (bench.word("rbx"), flags(bench)) == (EXITS.VMCALL, (0, 0))
+    assert bench.vmread("EXIT_INSTRUCTION_LENGTH") == 3
+    bench.host(VMXOFF, 1)
+    assert bench.word("vmx") == 0
+
+
+@READERS
+def test_without_a_current_vmcs_field_access_and_entry_fail_invalid(quick: bool) -> None:
+    bench = Bench(quick)
+    bench.state.write("vmcs_pointer", NO_VMCS)
+    bench.state.write("rax", FIELDS.GUEST_RIP)
+    for code in (VMREAD_RBX_RAX, VMWRITE_RAX_RBX, VMLAUNCH, VMRESUME, VMCALL):
+        bench.host(code, 1)
+        assert flags(bench) == (1, 0)
+
+
+@READERS
+@pytest.mark.parametrize(
+    ("code", "pointer", "error"),
+    [
+        (VMCLEAR_RSI, VMCS + 8, 2),
+        (VMCLEAR_RSI, 1 << 39, 2),
+        (VMCLEAR_RSI, VMXON_REGION, 3),
+        (VMPTRLD_RSI, VMCS + 8, 9),
+        (VMPTRLD_RSI, 1 << 39, 9),
+        (VMPTRLD_RSI, VMXON_REGION, 10),
+        (VMPTRLD_RSI, 0x9000, 11),
+        (VMXON_RSI, VMXON_REGION, 15),
+    ],
+)
+def test_a_bad_pointer_fails_with_its_error_number(
+    quick: bool, code: bytes, pointer: int, error: int
+) -> None:
+    bench = Bench(quick)
+    bench.state.write("rsi", POINTER)
+    bench.cpu.bus.store(POINTER, 64, pointer)
+    bench.host(code, 1)
+    assert flags(bench) == (0, 1)
+    assert bench.error == error
+
+
+@READERS
+def test_vmread_and_vmwrite_of_an_unknown_field_are_error_12(quick: bool) -> None:
+    bench = Bench(quick)
+    for encoding in (0x7000, 0x4001, 0x2034, 1 << 32 | FIELDS.GUEST_RIP):
+        for code in (VMREAD_RBX_RAX, VMWRITE_RAX_RBX):
+            bench.vmwrite("GUEST_RSP", 0)
+            bench.state.write("rax", encoding)
+            bench.host(code, 1)
+            assert (flags(bench), bench.error) == ((0, 1), 12)
+
+
+@READERS
+def test_vmwrite_of_exit_information_is_error_13(quick: bool) -> None:
+    bench = Bench(quick)
+    bench.state.write("rax", FIELDS.EXIT_REASON)
+    bench.host(VMWRITE_RAX_RBX, 1)
+    assert (flags(bench), bench.error) == ((0, 1), 13)
+
+
+@READERS
+def test_launch_state_decides_between_vmlaunch_and_vmresume(quick: bool) -> None:
+    bench = Bench(quick, guest=VMCALL)
+    bench.host(VMRESUME, 1)
+    assert (flags(bench), bench.error) == ((0, 1), 5)
+    assert bench.run(1) == EXITS.VMCALL
+    bench.host(VMLAUNCH, 1)
+    assert (flags(bench), bench.error) == ((0, 1), 4)
+    assert bench.run(0) == EXITS.VMCALL
+
+
+@READERS
+def test_vmclear_of_the_current_vmcs_leaves_none(quick: bool) -> None:
+    bench = Bench(quick)
+    bench.state.write("rsi", POINTER)
+    bench.cpu.bus.store(POINTER, 64, VMCS)
+    bench.host(VMCLEAR_RSI + VMPTRST_RSI, 2)
+    assert bench.cpu.bus.load(POINTER, 64) == NO_VMCS
+
+
+@READERS
+def test_vmcall_in_root_operation_is_error_1(quick: bool) -> None:
+    bench = Bench(quick)
+    bench.host(VMCALL, 1)
+    assert (flags(bench), bench.error) == ((0, 1), 1)
+
+
+@READERS
+@pytest.mark.parametrize(
+    ("code", "kind", "low", "high"),
+    [
+        (INVEPT_RAX_RSI, 0, 0x1E, 0),
+        (INVEPT_RAX_RSI, 3, 0x1E, 0),
+        (INVEPT_RAX_RSI, 1, 0x1F, 0),
+        (INVEPT_RAX_RSI, 1, 0x16, 0),
+        (INVEPT_RAX_RSI, 2, 0, 1),
+        (INVVPID_RAX_RSI, 4, 1, 0),
+        (INVVPID_RAX_RSI, 1, 0, 0),
+        (INVVPID_RAX_RSI, 1, 1 << 16 | 1, 0),
+        (INVVPID_RAX_RSI, 0, 1, 1 << 60),
+    ],
+)
+def test_a_bad_invalidation_is_error_28(
+    quick: bool, code: bytes, kind: int, low: int, high: int
+) -> None:
+    bench = Bench(quick)
+    bench.state.write("rax", kind)
+    bench.state.write("rsi", POINTER)
+    bench.cpu.bus.store(POINTER, 64, low)
+    bench.cpu.bus.store(POINTER + 8, 64, high)
+    bench.host(code, 1)
+    assert (flags(bench), bench.error) == ((0, 1), 28)
+
+
+@READERS
+def test_good_invalidations_succeed(quick: bool) -> None:
+    bench = Bench(quick)
+    bench.state.write("rsi", POINTER)
+    for code, kind, low in (
+        (INVEPT_RAX_RSI, 1, 0x1E), (INVEPT_RAX_RSI, 2, 0), (INVVPID_RAX_RSI, 0, 5),
+        (INVVPID_RAX_RSI, 1, 5), (INVVPID_RAX_RSI, 2, 0), (INVVPID_RAX_RSI, 3, 5),
+    ):  # fmt: skip
+        bench.state.write("rax", kind)
+        bench.cpu.bus.store(POINTER, 64, low)
+        bench.cpu.bus.store(POINTER + 8, 64, 0)
+        bench.host(code, 1)
+        assert flags(bench) == (0, 0)
+
+
+@READERS
+@pytest.mark.parametrize(
+    ("code", "reason", "qualification", "info"),
+    [
+        (b"\x0f\xc7\x76\x10", EXITS.VMPTRLD, 0x10, 2 << 7 | 3 << 15 | 1 << 22 | 6 << 23),
+        (VMREAD_RBX_RAX, EXITS.VMREAD, 0, 1 << 10 | 3 << 3),
+        # vmwrite r9, [rip+0x20]: RIP-relative, the field's encoding in R9
+        (b"\x44\x0f\x79\x0d\x20\x00\x00\x00", EXITS.VMWRITE, GUEST_CODE + 0x28,
+         2 << 7 | 3 << 15 | 1 << 22 | 1 << 27 | 9 << 28),
+        # invept rdx, [rax + rcx*4]
+        (b"\x66\x0f\x38\x80\x14\x88", EXITS.INVEPT, 0, 2 | 2 << 7 | 3 << 15 | 1 << 18 | 2 << 28),
+        (VMXOFF, EXITS.VMXOFF, 0, 0),
+        (VMLAUNCH, EXITS.VMLAUNCH, 0, 0),
+        (VMRESUME, EXITS.VMRESUME, 0, 0),
+        (VMCALL, EXITS.VMCALL, 0, 0),
+    ],
+)  # fmt: skip
+def test_in_a_guest_every_vmx_instruction_exits(
+    quick: bool, code: bytes, reason: int, qualification: int, info: int
+) -> None:
+    bench = Bench(quick, guest=code)
+    assert bench.run() == reason
+    assert bench.vmread("EXIT_QUALIFICATION") == qualification
+    assert bench.vmread("EXIT_INSTRUCTION_INFO") == info
+    assert bench.vmread("EXIT_INSTRUCTION_LENGTH") == len(code)
+    assert bench.vmread("GUEST_RIP") == GUEST_CODE
+
+
+@READERS
+def test_a_guest_at_cpl_3_exits_rather_than_faults(quick: bool) -> None:
+    rights = {"GUEST_CS_ACCESS_RIGHTS": 0xA0FB, "GUEST_SS_ACCESS_RIGHTS": 0xC0F3}
+    rights |= {"GUEST_CS_SELECTOR": 0x1B, "GUEST_SS_SELECTOR": 0x23}
+    bench = Bench(quick, guest=VMCALL, fields=rights)
+    for level in range(3):
+        place = 0x20000 + 0x1000 * level
+        bench.cpu.bus.store(place, 64, bench.cpu.bus.load(place, 64) | 4)
+    for page in range(512):
+        bench.cpu.bus.store(0x23000 + 8 * page, 64, page << 12 | 7)
+    assert bench.run() == EXITS.VMCALL
