@@ -22,10 +22,9 @@ _CODES = _names(Code)
 
 ALWAYS = frozenset(
     {
-        "INTEL8086", "INTEL8086_ONLY", "INTEL186", "INTEL286", "INTEL286_ONLY", "INTEL386",
-        "INTEL386_ONLY", "INTEL386_486_ONLY", "INTEL486", "INTEL486_A_ONLY", "INTEL286_386_ONLY",
-        "X64", "MULTIBYTENOP", "CPUID", "PAUSE", "RDPMC", "CET_IBT", "CLDEMOTE", "PREFETCHW",
-        "PREFETCHWT1", "PREFETCHITI", "WBNOINVD",
+        "INTEL8086", "INTEL186", "INTEL286", "INTEL386", "INTEL486", "X64", "MULTIBYTENOP",
+        "CPUID", "PAUSE", "RDPMC", "CET_IBT", "CLDEMOTE", "PREFETCHW", "PREFETCHWT1",
+        "PREFETCHITI", "WBNOINVD",
     }
 )  # fmt: skip
 """Features every x86-64 processor has, and hints that are NOPs (or WBINVD) where absent."""
