@@ -188,6 +188,7 @@ class Bench:
     def run(self, source: str, *, bits: int = 0, most: int = 60) -> Ended:
         """Run instructions until the CPU halts, shuts down, or has done `most` of them."""
         self.load(source, CODE, bits)
+        self.engine.forget_blocks()
         self.engine.key = _key(self)
         return self.runner.run(self.cpu.now() + most)
 
