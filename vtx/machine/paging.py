@@ -96,7 +96,9 @@ class _Walk:
         b = self.b
         final = FINAL_ACCESS | 16
         kind = (self.access & (WRITE | FETCH)) | final
-        hpa, _ = b.call("guest_physical", gpa, kind, self.gva)
+        # The whole address, so that an EPT violation can tell it; the TLB holds its page.
+        hpa, _ = b.call("guest_physical", gpa | (self.gva & 0xFFF), kind, self.gva)
+        hpa = hpa & ~0xFFF
         is_global = entry.bit(8) & ((b.get("cr4") & CR4_PGE) != 0)
         b.return_(hpa, is_global.zext(8))
 
@@ -218,11 +220,10 @@ def translate(b: Builder, gva: Value, access: Value) -> None:
         with b.if_(access.bit(5)):
             b.fault(12, 0)
         b.fault(13, 0)
-    page = gva & ~0xFFF
     with b.if_((b.get("cr0") & CR0_PG) == 0):
         kind = (access & (WRITE | FETCH)) | (FINAL_ACCESS | 16)
-        hpa, _ = b.call("guest_physical", page & 0xFFFF_FFFF, kind, gva)
-        b.return_(hpa, b.const(8, 0))
+        hpa, _ = b.call("guest_physical", gva & 0xFFFF_FFFF, kind, gva)
+        b.return_(hpa & ~0xFFF, b.const(8, 0))
     with b.if_(long):
         b.return_(*b.call("walk_4level", gva, access))
     with b.if_((b.get("cr4") & CR4_PAE) != 0):

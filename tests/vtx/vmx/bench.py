@@ -177,6 +177,16 @@ class Bench:
         runner.run(self.cpu.now() + count)
         assert self.word("retired") == before + count
 
+    def use_idt(self, vector: int, handler: bytes) -> None:
+        """Give the guest a GDT with a 64-bit code segment, and a gate with a handler."""
+        store = self.cpu.bus.store
+        store(GUEST_GDT + 8, 64, 0x00AF_9B00_0000_FFFF)
+        store(GUEST_GDT + 16, 64, 0x00CF_9300_0000_FFFF)
+        low = (GUEST_HANDLER & 0xFFFF) | 8 << 16 | 0x8E00 << 32 | (GUEST_HANDLER >> 16) << 48
+        store(GUEST_IDT + 16 * vector, 64, low)
+        store(GUEST_IDT + 16 * vector + 8, 64, 0)
+        self.cpu.bus.write_bytes(GUEST_HANDLER, handler)
+
     @property
     def error(self) -> int:
         return self.vmread("VM_INSTRUCTION_ERROR")

@@ -1,0 +1,265 @@
+"""VM entry: state loaded, events injected, timers started."""
+
+import pytest
+
+from tests.vtx.vmx.bench import (
+    GUEST_CODE,
+    GUEST_HANDLER,
+    GUEST_IDT,
+    GUEST_STACK,
+    HOST_CODE,
+    NOP,
+    VMCS,
+    Bench,
+    controls,
+)
+from vtx.spec import EXITS
+
+READERS = pytest.mark.parametrize("quick", [True, False], ids=["quick", "plain"])
+VMCALL, VMLAUNCH = b"\x0f\x01\xc1", b"\x0f\x01\xc2"
+VALID, ERROR = 1 << 31, 1 << 11
+ENTRY_FAILED = 1 << 31
+MSR_AREA = 0x9000
+TIMER = controls("pin", "PREEMPTION_TIMER")
+
+
+@READERS
+def test_guest_state_is_what_the_vmcs_says(quick: bool) -> None:
+    fields = {
+        "GUEST_FS_BASE": 0x1111, "GUEST_GS_BASE": 0x2222, "GUEST_IA32_SYSENTER_EIP": 0x3333,
+        "GUEST_RFLAGS": 0x8C7, "GUEST_IA32_PAT": 0x0606, "GUEST_DR7": 0x455,
+        "VMENTRY_CONTROLS": controls("entry", "IA32E_MODE_GUEST", "LOAD_PAT",
+                                     "LOAD_DEBUG_CONTROLS"),
+    }  # fmt: skip
+    bench = Bench(quick, fields=fields)
+    assert bench.enter() == 0
+    assert bench.state.rflags == 0x8C7
+    expected = {
+        "fs_base": 0x1111, "gs_base": 0x2222, "sysenter_eip": 0x3333, "pat": 0x0606,
+        "dr7": 0x455, "rip": GUEST_CODE, "efer": 0x500,
+    }  # fmt: skip
+    assert {slot: bench.word(slot) for slot in expected} == expected
+    assert bench.cpu.bus.load(VMCS + 8, 64) == 1
+
+
+@READERS
+def test_a_vmcs_edited_by_plain_stores_takes_effect(quick: bool) -> None:
+    from vtx.vmx.vmcs import OFFSETS
+
+    bench = Bench(quick, guest=NOP + VMCALL)
+    bench.cpu.bus.store(VMCS + OFFSETS["GUEST_RIP"], 64, GUEST_CODE + 1)
+    assert bench.run() == EXITS.VMCALL
+    assert bench.vmread("GUEST_RIP") == GUEST_CODE + 1
+
+
+# --- event injection -------------------------------------------------------------------------
+
+
+@READERS
+@pytest.mark.parametrize(
+    ("info", "error", "length", "frame"),
+    [
+        (3 << 8 | 6, 0, 0, [GUEST_CODE]),
+        (ERROR | 3 << 8 | 13, 0x1234, 0, [0x1234, GUEST_CODE]),
+        (4 << 8 | 0x41, 0, 2, [GUEST_CODE + 2]),
+        (6 << 8 | 3, 0, 1, [GUEST_CODE + 1]),
+        (0 << 8 | 0x30, 0, 0, [GUEST_CODE]),
+    ],
+    ids=["exception", "with-error-code", "int-n", "int3", "interrupt"],
+)
+def test_an_injected_event_reaches_its_handler(
+    quick: bool, info: int, error: int, length: int, frame: list[int]
+) -> None:
+    fields = {
+        "VMENTRY_INTERRUPTION_INFO": VALID | info, "VMENTRY_EXCEPTION_ERROR_CODE": error,
+        "VMENTRY_INSTRUCTION_LENGTH": length, "GUEST_RFLAGS": 0x202,
+        "GUEST_IDTR_LIMIT": 0xFFF,
+    }  # fmt: skip
+    bench = Bench(quick, guest=NOP * 8, fields=fields)
+    bench.use_idt(info & 0xFF, VMCALL)
+    assert bench.run() == EXITS.VMCALL
+    assert bench.vmread("GUEST_RIP") == GUEST_HANDLER
+    rsp = bench.vmread("GUEST_RSP")
+    assert rsp == GUEST_STACK - 32 - 8 * len(frame)
+    assert [bench.cpu.bus.load(rsp + 8 * n, 64) for n in range(len(frame))] == frame
+    assert bench.vmread("IDT_VECTORING_INFO") == 0
+    assert bench.vmread("VMENTRY_INTERRUPTION_INFO") == info
+    assert bench.vmread("GUEST_RFLAGS") & 0x200 == 0
+
+
+@READERS
+def test_an_injected_nmi_blocks_further_ones(quick: bool) -> None:
+    bench = Bench(quick, fields={"VMENTRY_INTERRUPTION_INFO": VALID | 2 << 8 | 2})
+    bench.use_idt(2, VMCALL)
+    assert bench.run() == EXITS.VMCALL
+    assert bench.vmread("GUEST_INTERRUPTIBILITY_STATE") == 8
+
+
+@READERS
+def test_an_injected_event_is_told_when_its_delivery_exits(quick: bool) -> None:
+    info = VALID | ERROR | 3 << 8 | 13
+    fields = {"VMENTRY_INTERRUPTION_INFO": info, "VMENTRY_EXCEPTION_ERROR_CODE": 0x18}
+    bench = Bench(quick, fields=fields)
+    bench.use_ept()
+    bench.cpu.bus.store(0x33000 + 8 * (GUEST_IDT >> 12), 64, 0)
+    assert bench.run() == EXITS.EPT_VIOLATION
+    assert bench.vmread("GUEST_PHYSICAL_ADDRESS") & ~0xFFF == GUEST_IDT
+    assert bench.vmread("IDT_VECTORING_INFO") == info
+    assert bench.vmread("IDT_VECTORING_ERROR_CODE") == 0x18
+    assert bench.vmread("GUEST_RIP") == GUEST_CODE
+    assert bench.vmread("GUEST_RSP") == GUEST_STACK
+    bench.cpu.bus.store(0x33000 + 8 * (GUEST_IDT >> 12), 64, GUEST_IDT | 0x37)
+    bench.call("vmx_invept", 2, 0, 0)
+    bench.use_idt(13, VMCALL)
+    bench.vmwrite("VMENTRY_INTERRUPTION_INFO", info)
+    assert bench.run(0) == EXITS.VMCALL
+    assert bench.vmread("IDT_VECTORING_INFO") == 0
+
+
+@READERS
+def test_a_software_event_keeps_its_length_when_its_delivery_exits(quick: bool) -> None:
+    info = VALID | 4 << 8 | 0x41
+    bench = Bench(
+        quick, fields={"VMENTRY_INTERRUPTION_INFO": info, "VMENTRY_INSTRUCTION_LENGTH": 2}
+    )
+    bench.use_ept()
+    bench.cpu.bus.store(0x33000 + 8 * (GUEST_IDT >> 12), 64, 0)
+    assert bench.run() == EXITS.EPT_VIOLATION
+    assert bench.vmread("IDT_VECTORING_INFO") == info
+    assert bench.vmread("EXIT_INSTRUCTION_LENGTH") == 2
+
+
+@READERS
+def test_injecting_other_event_0_is_a_monitor_trap_exit_before_any_instruction(
+    quick: bool,
+) -> None:
+    bench = Bench(quick, guest=NOP, fields={"VMENTRY_INTERRUPTION_INFO": VALID | 7 << 8})
+    assert bench.run() == EXITS.MONITOR_TRAP_FLAG
+    assert bench.vmread("GUEST_RIP") == GUEST_CODE
+
+
+# --- VMX-preemption timer --------------------------------------------------------------------
+
+
+@READERS
+@pytest.mark.parametrize("value", [0, 1, 2, 7, 33])
+def test_the_preemption_timer_lets_exactly_its_value_of_instructions_retire(
+    quick: bool, value: int
+) -> None:
+    fields = {"PINBASED_CONTROLS": TIMER, "PREEMPTION_TIMER_VALUE": value}
+    bench = Bench(quick, guest=NOP * 64, fields=fields)
+    before = bench.word("retired")
+    assert bench.run() == EXITS.PREEMPTION_TIMER
+    assert bench.vmread("GUEST_RIP") == GUEST_CODE + value
+    assert bench.word("retired") == before + value
+
+
+@READERS
+def test_the_preemption_timer_counts_the_same_behind_a_vmlaunch_instruction(quick: bool) -> None:
+    fields = {"PINBASED_CONTROLS": TIMER, "PREEMPTION_TIMER_VALUE": 5}
+    bench = Bench(quick, guest=NOP * 64, fields=fields)
+    bench.host(VMLAUNCH, 1)
+    bench.runner.run(10_000)
+    assert bench.vmread("EXIT_REASON") == EXITS.PREEMPTION_TIMER
+    assert bench.vmread("GUEST_RIP") == GUEST_CODE + 5
+
+
+@READERS
+def test_the_preemption_timer_is_saved_where_asked(quick: bool) -> None:
+    fields = {
+        "PINBASED_CONTROLS": TIMER, "PREEMPTION_TIMER_VALUE": 100,
+        "VMEXIT_CONTROLS": controls("exit", "HOST_ADDRESS_SPACE_SIZE", "SAVE_PREEMPTION_TIMER"),
+    }  # fmt: skip
+    bench = Bench(quick, guest=NOP * 9 + VMCALL, fields=fields)
+    assert bench.run() == EXITS.VMCALL
+    assert bench.vmread("PREEMPTION_TIMER_VALUE") == 91
+
+
+@READERS
+def test_the_timer_waits_for_the_injected_event(quick: bool) -> None:
+    fields = {
+        "PINBASED_CONTROLS": TIMER, "PREEMPTION_TIMER_VALUE": 0,
+        "VMENTRY_INTERRUPTION_INFO": VALID | 3 << 8 | 6,
+    }  # fmt: skip
+    bench = Bench(quick, fields=fields)
+    bench.use_idt(6, VMCALL)
+    assert bench.run() == EXITS.PREEMPTION_TIMER
+    assert bench.vmread("GUEST_RIP") == GUEST_HANDLER
+
+
+# --- windows and trap flag -------------------------------------------------------------------
+
+
+@READERS
+@pytest.mark.parametrize(("flags", "blocking", "where"), [(0x202, 0, 0), (0x202, 1, 1)])
+def test_the_interrupt_window_opens_with_if_and_without_blocking(
+    quick: bool, flags: int, blocking: int, where: int
+) -> None:
+    fields = {
+        "PROCBASED_CONTROLS": controls("proc", "INTERRUPT_WINDOW_EXITING"),
+        "GUEST_RFLAGS": flags, "GUEST_INTERRUPTIBILITY_STATE": blocking,
+    }  # fmt: skip
+    bench = Bench(quick, guest=NOP * 4 + VMCALL, fields=fields)
+    assert bench.run() == EXITS.INTERRUPT_WINDOW
+    assert bench.vmread("GUEST_RIP") == GUEST_CODE + where
+
+
+@READERS
+def test_the_interrupt_window_stays_shut_without_if(quick: bool) -> None:
+    fields = {"PROCBASED_CONTROLS": controls("proc", "INTERRUPT_WINDOW_EXITING")}
+    bench = Bench(quick, guest=NOP * 4 + VMCALL, fields=fields)
+    assert bench.run() == EXITS.VMCALL
+
+
+@READERS
+@pytest.mark.parametrize(("blocking", "reason"), [(0, 8), (8, 18)])
+def test_the_nmi_window_is_open_unless_nmis_are_blocked(
+    quick: bool, blocking: int, reason: int
+) -> None:
+    fields = {
+        "PINBASED_CONTROLS": controls("pin", "NMI_EXITING", "VIRTUAL_NMIS"),
+        "PROCBASED_CONTROLS": controls("proc", "NMI_WINDOW_EXITING"),
+        "GUEST_INTERRUPTIBILITY_STATE": blocking,
+    }
+    assert Bench(quick, guest=NOP + VMCALL, fields=fields).run() == reason
+
+
+@READERS
+def test_the_monitor_trap_flag_exits_behind_each_instruction(quick: bool) -> None:
+    fields = {"PROCBASED_CONTROLS": controls("proc", "MONITOR_TRAP_FLAG")}
+    bench = Bench(quick, guest=NOP * 4, fields=fields)
+    for launch, count in ((1, 1), (0, 2), (0, 3)):
+        assert bench.run(launch) == EXITS.MONITOR_TRAP_FLAG
+        assert bench.vmread("GUEST_RIP") == GUEST_CODE + count
+
+
+# --- MSR areas -------------------------------------------------------------------------------
+
+
+def _area(bench: Bench, *entries: tuple[int, int]) -> None:
+    for n, (index, value) in enumerate(entries):
+        bench.cpu.bus.store(MSR_AREA + 16 * n, 64, index)
+        bench.cpu.bus.store(MSR_AREA + 16 * n + 8, 64, value)
+
+
+LOAD = {"VMENTRY_MSR_LOAD_COUNT": 9, "VMENTRY_MSR_LOAD_ADDR": MSR_AREA}
+LSTAR, FS_BASE = 0xC000_0082, 0xC000_0100
+
+
+@READERS
+def test_entry_loads_every_msr_of_its_area(quick: bool) -> None:
+    bench = Bench(quick, fields=LOAD)
+    _area(bench, *((LSTAR, n) for n in range(9)))
+    assert bench.enter() == 0
+    assert (bench.word("vmx"), bench.word("lstar")) == (2, 8)
+
+
+@READERS
+@pytest.mark.parametrize("bad", [(FS_BASE, 0), (1 << 32 | LSTAR, 0), (LSTAR, 1 << 60), (0x7777, 0)])
+def test_a_refused_msr_fails_entry_with_its_number(quick: bool, bad: tuple[int, int]) -> None:
+    bench = Bench(quick, fields=LOAD)
+    _area(bench, *((LSTAR, n) for n in range(8)), bad)
+    assert bench.enter() == 0
+    assert (bench.word("vmx"), bench.word("rip")) == (1, HOST_CODE)
+    assert bench.vmread("EXIT_REASON") == ENTRY_FAILED | EXITS.ENTRY_FAIL_MSR_LOADING
+    assert bench.vmread("EXIT_QUALIFICATION") == 9
