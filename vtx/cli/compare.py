@@ -11,9 +11,10 @@ from typing import Any
 
 import click
 
-from vtx.cli.console import progress
-from vtx.cli.errors import as_input_errors
+from vtx.cli.console import progress_by_style
+from vtx.cli.errors import as_input_errors, enough_memory
 from vtx.cli.guest import guest_from, guest_options
+from vtx.cli.sizes import in_words
 
 
 @click.command(no_args_is_help=True)
@@ -30,7 +31,8 @@ def compare(image: Path | None, kernel: Path | None, vmm: str, as_json: bool, **
     """Run IMAGE in several styles of virtualization and compare everything the guest can see.
 
     Ends with 0 when console, memory, registers, retired instructions and exit status are the
-    same in all of them, with 1 when they differ.
+    same in all of them, with 1 when they differ, 2 for input that cannot be used, 130 after
+    Ctrl-C.
     """
     styles = [style.strip() for style in vmm.split(",") if style.strip()]
     if len(styles) < 2:
@@ -42,8 +44,14 @@ def compare(image: Path | None, kernel: Path | None, vmm: str, as_json: bool, **
     from vtx.vmm.styles import LaunchError
 
     title = Path(options.image_name).name
-    with as_input_errors(LaunchError), progress(title) as on_progress:
+    with (
+        as_input_errors(LaunchError),
+        enough_memory(in_words(options.memory)),
+        progress_by_style(title, options.max_instructions) as on_progress,
+    ):
         found = compare_styles(options, styles, on_progress=on_progress)
+    if any(run.ended == "interrupted" for run in found.runs):
+        raise KeyboardInterrupt
     if as_json:
         click.echo(json_line(comparison_as_dict(found)))
     else:

@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from vtx.cli.errors import InputError
 from vtx.cli.files import reason
@@ -53,14 +54,28 @@ def progress(
 
     total: the instructions after which the run gives up, where it does.
     """
+    with progress_by_style(title, total, shown=shown) as report:
+        yield None if report is None else partial(report, "")
+
+
+@contextmanager
+def progress_by_style(
+    title: str, total: int | None = None, *, shown: bool = True
+) -> Iterator[Callable[[str, int], None] | None]:
+    """The same for runs of several styles, one after the other; the callback gets the style."""
     if not shown or not sys.stderr.isatty():
         yield None
         return
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn())
     counted = TextColumn("{task.completed:,} instructions")
     with Progress(*columns, counted, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(title, total=total)
-        yield lambda retired: bar.update(task, completed=retired)
+        task = bar.add_task(escape(title), total=total)
+
+        def report(style: str, retired: int) -> None:
+            bar.update(task, completed=retired, description=escape(f"{title} {style}".rstrip()))
+
+        yield report

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -49,3 +50,20 @@ def as_input_errors(*kinds: type[Exception]) -> Iterator[None]:
         yield
     except kinds as error:
         raise InputError(str(error)) from None
+
+
+@contextmanager
+def enough_memory(size: str) -> Iterator[None]:
+    """Turn the host's refusal to map `size` of guest memory into a usage error."""
+    try:
+        yield
+    except MemoryError:
+        refused = True
+    except OSError as error:
+        if error.errno != errno.ENOMEM:
+            raise
+        refused = True
+    else:
+        refused = False
+    if refused:
+        raise InputError(f"-m {size}: this host does not have that much memory to give")

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vtx.cli.console import progress, serial
-from vtx.cli.errors import as_input_errors, complain, remark
+from vtx.cli.errors import as_input_errors, complain, enough_memory, remark
 from vtx.cli.guest import guest_from, guest_options
 from vtx.cli.recording import recording
+from vtx.cli.sizes import in_words
 
 if TYPE_CHECKING:
     from vtx.vmm.launch import RunOptions, RunResult
@@ -79,6 +80,7 @@ def _run(options: RunOptions, trace: Path | None, serial_to: str) -> RunResult:
     title = Path(options.image_name).name
     with (
         as_input_errors(LaunchError),
+        enough_memory(in_words(options.memory)),
         serial(serial_to) as console,
         recording(trace, options) as record,
         progress(title, options.max_instructions, shown=shown) as on_progress,

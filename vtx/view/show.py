@@ -106,7 +106,8 @@ def _rows(event: Exit) -> Iterator[tuple[str, str]]:
     yield "reason", _reason(event)
     yield "qualification", _with_words(event.qualification, qualification_words(event))
     for name, setting in event.decoded.items():
-        yield "", f"{printable(name)} = {setting:#x}"
+        if setting:
+            yield "", f"{printable(name)} = {setting:#x}"
     yield "rip", f"{event.rip:#x} {printable(event.symbol)}".rstrip()
     if event.instruction_bytes or event.instruction_text:
         code = " ".join(_pairs(printable(event.instruction_bytes)))

@@ -12,7 +12,6 @@ from click.testing import Result
 
 if TYPE_CHECKING:
     from vtx.vmm.compare import Comparison
-
     from vtx.vmm.launch import RunOptions, RunResult
 
 Cli = Callable[..., Result]
@@ -42,7 +41,7 @@ def compared(
             )
             for style in styles
         ]
-        return Comparison(same=not differences, differences=differences, runs=runs)
+        return Comparison(runs=runs, differences=differences)
 
     monkeypatch.setattr("vtx.vmm.compare.compare", compare)
     return found
@@ -135,6 +134,21 @@ def test_styles_that_differ_end_with_1_and_say_where(
         "what": "0x1000 is 1, not 2",
         "first_retired": 77,
     }
+
+
+def test_ctrl_c_during_a_style_is_no_verdict(
+    cli: Cli, image: Path, monkeypatch: pytest.MonkeyPatch, ending: Ending
+) -> None:
+    from vtx.vmm.compare import Comparison
+
+    def compare(*_: object, **__: object) -> Comparison:
+        return Comparison(runs=[ending(ended="interrupted")], differences=[])
+
+    monkeypatch.setattr("vtx.vmm.compare.compare", compare)
+    result = cli("compare", image)
+
+    assert (result.exit_code, result.stdout) == (130, "")
+    assert result.stderr.splitlines()[-1] == "vtx: error: interrupted"
 
 
 def test_what_cannot_be_launched_is_one_line(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from vtx.cli.console import progress, serial
+from vtx.cli.console import progress, progress_by_style, serial
 from vtx.cli.errors import InputError
 
 
@@ -65,3 +65,14 @@ def test_progress_counts_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "guest" in terminal.getvalue()
     with progress("guest", shown=False) as report:
         assert report is None
+
+
+def test_progress_of_a_comparison_names_the_style(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    with progress_by_style("guest") as report:
+        assert report is not None
+        report("shadow", 500)
+
+    assert "guest shadow" in terminal.getvalue()

@@ -273,6 +273,22 @@ def test_what_cannot_be_launched_is_one_line(
     assert result.stderr == "vtx: error: guest.elf: truncated\n"
 
 
+@pytest.mark.parametrize("error", [MemoryError(), OSError(12, "Cannot allocate memory")])
+def test_memory_that_the_host_does_not_have_is_one_line(
+    cli: Cli, image: Path, play: Play, error: Exception
+) -> None:
+    def run(options: RunOptions) -> RunResult:
+        raise error
+
+    play(run)
+    result = cli("run", image, "-m", "2G")
+
+    assert result.exit_code == 2
+    assert result.stderr == (
+        "vtx: error: -m 2G: this host does not have that much memory to give\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 import pytest
 
-from vtx.cli.sizes import SIZE
+from vtx.cli.sizes import SIZE, in_words
 
 
 @pytest.mark.parametrize(
@@ -42,3 +42,11 @@ def test_a_size_is_a_number_with_a_unit(text: str, size: int) -> None:
 def test_what_is_no_memory_size_is_refused_with_a_reason(text: str, said: str) -> None:
     with pytest.raises(click.BadParameter, match=said):
         SIZE.convert(text, None, None)
+
+
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [(64 << 20, "64M"), (1 << 30, "1G"), (1536 << 20, "1536M"), (4096, "4K"), (5, "5"), (0, "0")],
+)
+def test_a_size_reads_in_its_largest_whole_unit(size: int, words: str) -> None:
+    assert in_words(size) == words
