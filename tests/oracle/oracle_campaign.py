@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from random import Random
 
-from oracle_case import CODE, CODE_SIZE, Case, Outcome
+from oracle_case import CODE, CODE_16, CODE_16_SIZE, CODE_SIZE, Case, Outcome
 from oracle_forms import Instance, forms, instance
 from oracle_states import case
 
@@ -44,12 +44,13 @@ class Size:
 def instances(bits: int, size: Size, *, host: bool = False) -> Iterator[Instance]:
     """Instances of every form, each at a fresh address."""
     random = Random(size.seed)
-    ip = CODE
+    start, size_of_code = (CODE_16, CODE_16_SIZE) if bits == 16 else (CODE, CODE_SIZE)
+    ip = start
     for code in forms(bits):
         for _ in range(size.instances):
             ip += _SPACING
-            if ip >= CODE + CODE_SIZE:
-                ip = CODE
+            if ip >= start + size_of_code:
+                ip = start
             yield instance(code, bits, ip, random, host=host)
 
 

@@ -9,6 +9,7 @@ CODE, CODE_SIZE = 0x0100_0000, 0x10_0000
 DATA, DATA_SIZE = 0x0120_0000, 0x4000
 STACK, STACK_SIZE = 0x0121_0000, 0x1000
 LOW, LOW_SIZE = 0x8000, 0x1000  # what 16-bit addresses reach; no host maps it
+CODE_16, CODE_16_SIZE = 0x1000, 0x6000  # 16-bit code lives in the first 64 KiB, and all it uses
 MEMORY_SIZE = 0x0200_0000
 REGIONS = ((DATA, DATA_SIZE), (STACK, STACK_SIZE), (LOW, LOW_SIZE))
 

@@ -37,8 +37,10 @@ _KINDS = {value: name for name, value in vars(OpCodeOperandKind).items() if isin
 # registers, far branches, vector moves; and BSWAP of 16 bits, which iced cannot tell from data.
 _FOREIGN = frozenset(
     {"CS", "DS", "ES", "FS", "GS", "SS", "SEG_REG", "CR_REG", "DR_REG", "TR_REG", "FARBR2_2",
-     "FARBR4_2", "XMM_REG", "XMM_OR_MEM", "BR16_1", "BR16_2"}
+     "FARBR4_2", "XMM_REG", "XMM_OR_MEM"}
 )  # fmt: skip
+# Branches of 16 bits leave the harness's code unless that is 16-bit, and of 32 bits likewise.
+_SHORT_BRANCHES = frozenset({"BR16_1", "BR16_2"})
 _FAR = ("CALL_M16", "JMP_M16")
 
 
@@ -53,12 +55,11 @@ def forms(bits: int) -> list[int]:
             continue
         if info.encoding not in (EncodingKind.LEGACY, EncodingKind.VEX):
             continue
-        if not (info.mode64 if bits == 64 else info.mode32):
-            continue
-        if not (info.intel_decoder64 if bits == 64 else info.intel_decoder32):
+        if not all(getattr(info, f"{place}{bits}") for place in ("mode", "intel_decoder")):
             continue
         kinds = {_KINDS[info.op_kind(n)] for n in range(info.op_count)}
         foreign = kinds & _FOREIGN or name.startswith(_FAR)
+        foreign = foreign or (bits != 16 and kinds & _SHORT_BRANCHES)
         if not foreign and info.decoder_option == DecoderOptions.NONE:
             found.append(code)
     return found
@@ -92,6 +93,7 @@ _IMMEDIATES = {
     "IMM8_CONST_1": (OpKind.IMMEDIATE8, 0),
 }  # fmt: skip
 _BRANCHES = {
+    "BR16_1": OpKind.NEAR_BRANCH16, "BR16_2": OpKind.NEAR_BRANCH16,
     "BR32_1": OpKind.NEAR_BRANCH32, "BR32_4": OpKind.NEAR_BRANCH32,
     "BR64_1": OpKind.NEAR_BRANCH64, "BR64_4": OpKind.NEAR_BRANCH64,
 }  # fmt: skip
@@ -150,7 +152,7 @@ def _draw(code: int, bits: int, ip: int, random: Random, host: bool) -> Instance
     decoded = Instruction()
     decoded.code = code
     one = Instance(CODES[code], MNEMONICS[info.mnemonic], bits, ip, decoded)
-    widths = [bits, bits, bits, 32] if bits == 64 or host else [32, 32, 32, 16]
+    widths = [bits, bits, bits, {64: 32, 32: 16, 16: 32}[bits]]
     one.address_width = random.choice(widths)
     if "LOOP" in one.mnemonic or one.form.startswith(("XLAT", "MASK")):
         one.address_width = bits
@@ -180,17 +182,16 @@ def _operand(one: Instance, index: int, kind: str, random: Random, host: bool) -
     elif kind in _BRANCHES:
         one.target = one.ip + 64
         decoded.set_op_kind(index, _BRANCHES[kind])
-        if one.bits == 64:
-            decoded.near_branch64 = one.target
-        else:
-            decoded.near_branch32 = one.target
+        width = {OpKind.NEAR_BRANCH64: 64, OpKind.NEAR_BRANCH32: 32}.get(_BRANCHES[kind], 16)
+        setattr(decoded, f"near_branch{width}", one.target)
     elif kind in _STRINGS:
         decoded.set_op_kind(index, _STRINGS[kind][one.address_width])
     elif kind == "SEG_RBX_AL":
         decoded.set_op_kind(index, OpKind.MEMORY)
-        decoded.memory_base = Register.RBX if one.bits == 64 else Register.EBX
+        bases = {64: Register.RBX, 32: Register.EBX, 16: Register.BX}
+        decoded.memory_base = bases[one.bits]
         decoded.memory_index = Register.AL
-        one.gva = DATA + DATA_SIZE // 2
+        one.gva = middle(one)
     elif kind == "MEM_OFFS":
         _absolute(one, index, one.bits // 8)
     elif kind == "MEM" or (kind.endswith("_OR_MEM") and random.random() < 0.55):
@@ -215,7 +216,7 @@ def _immediate(one: Instance, index: int, kind: str, random: Random) -> None:
 def _register(one: Instance, index: int, kind: str, random: Random) -> None:
     width = int("".join(ch for ch in kind.split("_")[0] if ch.isdigit()))
     choices = REGISTERS[width]
-    if one.bits == 32:
+    if one.bits != 64:
         choices = choices[:8]
     rarely = 0 if one.mnemonic.startswith("BT") else 0.3  # as a bit index RSP reaches too far
     register = random.choice([r for r in choices if NUMBER[r] != 4 or random.random() < rarely])
@@ -224,9 +225,15 @@ def _register(one: Instance, index: int, kind: str, random: Random) -> None:
     one.registers.add(NUMBER[register])
 
 
+def middle(one: Instance) -> int:
+    """Middle of the region that the instruction's memory operand is in."""
+    low = one.bits == 16 or one.address_width == 16
+    return LOW + LOW_SIZE // 2 if low else DATA + DATA_SIZE // 2
+
+
 def _absolute(one: Instance, index: int, size: int) -> None:
     one.decoded.set_op_kind(index, OpKind.MEMORY)
-    one.gva = DATA + DATA_SIZE // 2 + 5
+    one.gva = middle(one) + 5
     one.decoded.memory_displacement = one.gva
     one.decoded.memory_displ_size = size
     one.address_width = size * 8
@@ -235,11 +242,10 @@ def _absolute(one: Instance, index: int, size: int) -> None:
 def _memory(one: Instance, index: int, random: Random, host: bool) -> None:
     decoded = one.decoded
     decoded.set_op_kind(index, OpKind.MEMORY)
-    one.gva = DATA + DATA_SIZE // 2 + random.choice((0, 0, 1, 7, 64, -16))
+    one.gva = middle(one) + random.choice((0, 0, 1, 7, 64, -16))
     if one.mnemonic == "CMPXCHG16B":
         one.gva &= ~15
     if one.address_width == 16:
-        one.gva = LOW + LOW_SIZE // 2 + random.choice((0, 3))
         base, index_register = random.choice(_SIXTEEN_BIT_ADDRESSES)
         decoded.memory_base, decoded.memory_index = base, index_register
         decoded.memory_displ_size = 2

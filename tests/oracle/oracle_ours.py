@@ -23,7 +23,7 @@ FS_BASE = 0x40
 
 
 class Ours:
-    """A bare CPU with flat segments and paging off, in 32- or 64-bit mode."""
+    """A bare CPU, paging off: flat segments in 64- and 32-bit mode, real mode for 16 bits."""
 
     def __init__(self, bits: int, *, quick: bool, cpl: int = 0, fs_base: int = FS_BASE) -> None:
         self.bits, self.quick = bits, quick
@@ -34,9 +34,13 @@ class Ours:
         if bits == 64:
             state.write("efer", 0x500)
             code = 0xA09B | cpl << 5
-        state.write_segment("cs", 8 | cpl, 0, 0xFFFF_FFFF, code)
+        limit = 0xFFFF_FFFF
+        if bits == 16:
+            state.write("cr0", 0x10)
+            code, data, limit = 0x9B, 0x93, 0xFFFF
+        state.write_segment("cs", 8 | cpl, 0, limit, code)
         for segment in ("ss", "ds", "es", "fs", "gs"):
-            state.write_segment(segment, 16 | cpl, 0, 0xFFFF_FFFF, data)
+            state.write_segment(segment, 16 | cpl, 0, limit, data)
         state.write("fs_base", fs_base if bits == 64 else 0)
         Reference(cpu, FEATURES, quick=quick)  # gives the CPU its address translation
         self._clean = state.save()

@@ -3,8 +3,8 @@
 from random import Random
 
 from iced_x86 import OpKind, Register
-from oracle_case import ALL_ARITHMETIC, DATA, DF, IF, STACK, Case
-from oracle_forms import NUMBER, Instance, edge
+from oracle_case import ALL_ARITHMETIC, DF, IF, LOW, LOW_SIZE, STACK, Case
+from oracle_forms import NUMBER, Instance, edge, middle
 from oracle_ours import FS_BASE
 
 from vtx.isa.undefined import undefined_flags, undefined_result
@@ -31,7 +31,8 @@ class _State:
         self.one, self.random, self.decoded = one, random, one.decoded
         self.width = 64 if one.bits == 64 else 32
         self.gprs = [edge(random, self.width) for _ in range(16 if one.bits == 64 else 8)]
-        self.gprs[RSP] = STACK + 0x800 + random.choice((0, 0, 1, 8, 12))
+        self.stack = LOW + 0x400 if one.bits == 16 else STACK
+        self.gprs[RSP] = self.stack + 0x800 + random.choice((0, 0, 1, 8, 12))
         self.memory: list[tuple[int, bytes]] = []
         self.flags = random.getrandbits(12) & ALL_ARITHMETIC | 2 | IF
         if random.random() < 0.3:
@@ -42,7 +43,7 @@ class _State:
     def implicit_registers(self) -> None:
         mnemonic, random = self.one.mnemonic, self.random
         if mnemonic in ("ENTER", "LEAVE"):
-            self.gprs[RBP] = STACK + 0x900 + random.choice((0, 3, 8))
+            self.gprs[RBP] = self.stack + 0x900 + random.choice((0, 3, 8))
         if mnemonic == "ENTER" and random.random() < 0.5:
             self.gprs[RBP] = self.gprs[RSP]
         if mnemonic.startswith(_STRINGS):
@@ -59,8 +60,8 @@ class _State:
 
     def _string(self) -> None:
         width, random = self.one.address_width, self.random
-        base = DATA if width > 16 else 0x8000
-        places = (0x800, 0x808, 0x7F9)
+        base = middle(self.one) - 0x100
+        places = (0, 8, -7)
         for register, extra in ((RSI, 0), (RDI, random.choice((0, 0x100)))):
             self._set_low(register, base + random.choice(places) + extra, width)
         if self.decoded.has_rep_prefix or self.decoded.has_repne_prefix:
@@ -84,7 +85,7 @@ class _State:
         if self.decoded.op_kind(1) == OpKind.REGISTER:
             number = NUMBER[self.decoded.op_register(1)]
             if number != RSP:
-                far = 0x3000 if self.one.address_width == 16 else 0x7000
+                far = 0x7000 if middle(self.one) > LOW_SIZE + LOW else 0x3000
                 value = self.random.choice((0, 1, 63, -1, -64, far, -far, 0x123, -0x777))
                 self.gprs[number] = value & ((1 << self.width) - 1)
 

@@ -1,8 +1,8 @@
 """Unicorn's answer to a case (QEMU's TCG), and where it is known to be wrong."""
 
-from oracle_case import CODE, CODE_SIZE, REGIONS, Case, Outcome
+from oracle_case import CODE, REGIONS, Case, Outcome
 from oracle_ours import FS_BASE
-from unicorn import UC_ARCH_X86, UC_HOOK_INTR, UC_MODE_32, UC_MODE_64, Uc, UcError
+from unicorn import UC_ARCH_X86, UC_HOOK_INTR, UC_MODE_16, UC_MODE_32, UC_MODE_64, Uc, UcError
 from unicorn import x86_const as x86
 
 _GPRS_64 = [getattr(x86, f"UC_X86_REG_{name}") for name in (
@@ -10,6 +10,7 @@ _GPRS_64 = [getattr(x86, f"UC_X86_REG_{name}") for name in (
     *(f"R{n}" for n in range(8, 16)))]  # fmt: skip
 _GPRS_32 = [getattr(x86, f"UC_X86_REG_{name}") for name in (
     "EAX", "ECX", "EDX", "EBX", "ESP", "EBP", "ESI", "EDI")]  # fmt: skip
+_MODES = {64: UC_MODE_64, 32: UC_MODE_32, 16: UC_MODE_16}
 UNDEFINED_OPCODE = 6
 
 
@@ -18,7 +19,7 @@ class Unicorn:
 
     def __init__(self, bits: int) -> None:
         self.bits = bits
-        self.uc = uc = Uc(UC_ARCH_X86, UC_MODE_64 if bits == 64 else UC_MODE_32)
+        self.uc = uc = Uc(UC_ARCH_X86, _MODES[bits])
         uc.ctl_set_cpu_model(x86.UC_CPU_X86_ICELAKE_SERVER)
         uc.mem_map(0, 0x1_0000)
         uc.mem_map(CODE, 0x40_0000)
@@ -39,7 +40,6 @@ class Unicorn:
         if self.fault is not None:
             uc.context_restore(self._clean)  # else the next fault would be a double fault
         self.fault = None
-        assert CODE <= case.ip < CODE + CODE_SIZE
         uc.mem_write(case.ip, case.code)
         uc.ctl_remove_cache(case.ip, case.ip + 16)
         for base, _ in REGIONS:

@@ -15,7 +15,7 @@ from vtx.isa.instruction import SEMANTICS
 EVERYTHING = (1 << 64) - 1
 SMALL = Size(instances=2, states=2)
 BIG = Size(instances=20, states=10, seed=3)
-FEWEST_FORMS = {64: 680, 32: 540}
+FEWEST_FORMS = {64: 680, 32: 540, 16: 590}
 
 
 def _compare(bits: int, cpl: int, size: Size) -> str:
@@ -33,21 +33,21 @@ def _compare(bits: int, cpl: int, size: Size) -> str:
     return str(tally)
 
 
-@pytest.mark.parametrize(("bits", "cpl"), [(64, 0), (32, 3)])
+@pytest.mark.parametrize(("bits", "cpl"), [(64, 0), (32, 3), (16, 0)])
 def test_evaluator_and_generator_agree_on_every_form(bits: int, cpl: int) -> None:
     _compare(bits, cpl, SMALL)
 
 
 @pytest.mark.campaign
-@pytest.mark.parametrize(("bits", "cpl"), [(64, 0), (64, 3), (32, 0), (32, 3)])
+@pytest.mark.parametrize(("bits", "cpl"), [(64, 0), (64, 3), (32, 0), (32, 3), (16, 0)])
 def test_evaluator_and_generator_agree_on_many_examples(bits: int, cpl: int) -> None:
     _compare(bits, cpl, BIG)
 
 
-@pytest.mark.parametrize("bits", [64, 32])
+@pytest.mark.parametrize("bits", [64, 32, 16])
 def test_every_form_decodes_to_what_was_encoded_and_is_available(bits: int) -> None:
     for code in forms(bits):
-        one = instance(code, bits, 0x100_0000, Random(5))
+        one = instance(code, bits, 0x1000, Random(5))
         decoded = decode(one.code, bits)
         assert decoded is not None
         meaning = meaning_of(decoded, FEATURES)
