@@ -107,7 +107,7 @@ def _check_header(header: Any, name: str) -> Literal[32, 64]:
 
 def _segment(header: Any, image: bytes, what: str, name: str) -> Segment:
     offset, filesz, memsz = header["p_offset"], header["p_filesz"], header["p_memsz"]
-    if offset + filesz > len(image):
+    if filesz and offset + filesz > len(image):
         raise ImageError(
             name,
             f"truncated: {what} ends at byte {offset + filesz:#x}, the file at {len(image):#x}",
