@@ -34,12 +34,12 @@ CODES = {value: name for name, value in vars(Code).items() if isinstance(value, 
 _KINDS = {value: name for name, value in vars(OpCodeOperandKind).items() if isinstance(value, int)}
 
 # Forms that belong to other families although they share a mnemonic: segment, control and debug
-# registers, far branches, vector moves; and BSWAP of 16 bits, which iced cannot tell from data.
+# registers, far branches, vector moves.
 _FOREIGN = frozenset(
     {"CS", "DS", "ES", "FS", "GS", "SS", "SEG_REG", "CR_REG", "DR_REG", "TR_REG", "FARBR2_2",
      "FARBR4_2", "XMM_REG", "XMM_OR_MEM"}
 )  # fmt: skip
-# Branches of 16 bits leave the harness's code unless that is 16-bit, and of 32 bits likewise.
+# Branches to 16-bit offsets leave the harness's code, unless that is 16-bit itself.
 _SHORT_BRANCHES = frozenset({"BR16_1", "BR16_2"})
 _FAR = ("CALL_M16", "JMP_M16")
 

@@ -8,7 +8,7 @@ handed to `vtx.isa.far`. Sources: SDM 2A/2B, the instruction's own page.
 from iced_x86 import Code, OpKind
 
 from vtx.isa.builder import Value
-from vtx.isa.instruction import GP, Instruction, MemoryOperand, semantics
+from vtx.isa.instruction import GP, Instruction, semantics
 from vtx.isa.moves import CONDITION_CODES
 
 _NEAR = {OpKind.NEAR_BRANCH16: 16, OpKind.NEAR_BRANCH32: 32, OpKind.NEAR_BRANCH64: 64}
@@ -115,9 +115,7 @@ def _target(i: Instruction) -> tuple[Value, int]:
         target = i.ip + i.decoded.near_branch_target
         return (target if width == 64 else target & ((1 << width) - 1)), width
     width = _INDIRECT[i.decoded.code]
-    operand = i.op(0, width)
-    assert not isinstance(operand, MemoryOperand) or operand.width == width
-    return operand.read().zext(64), width
+    return i.op(0, width).read().zext(64), width
 
 
 def check_target(i: Instruction, target: Value) -> None:

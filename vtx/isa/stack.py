@@ -9,6 +9,7 @@ Calls for Block-Structured Languages; SDM 3B, Virtual-8086 Mode (IOPL-sensitive 
 from iced_x86 import OpKind, Register, RegisterExt
 
 from vtx.isa.builder import Value
+from vtx.isa.features import code_of
 from vtx.isa.instruction import GP, Instruction, MemoryOperand, semantics
 from vtx.isa.key import RFLAGS_AC, RFLAGS_VM
 from vtx.isa.layout import ARITHMETIC_FLAGS
@@ -140,8 +141,6 @@ def enter(i: Instruction) -> None:
 
 def _frame_width(i: Instruction) -> int:
     """Operand size of ENTER and LEAVE: W, D or Q at the end of the form's name."""
-    from vtx.isa.features import code_of
-
     return {"W": 16, "D": 32, "Q": 64}[code_of(i.decoded).split("_")[0][-1]]
 
 
