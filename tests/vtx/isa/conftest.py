@@ -36,7 +36,11 @@ def code_bytes(source: str, bits: int) -> bytes:
     """The machine code of a few instructions, as it stands at CODE."""
     text = f".intel_syntax noprefix\n.code{bits}\n_start:\n{source}\n"
     image = read_elf(asm.assemble(text, name="test.s", elf_class=64, base=CODE).elf(), "test")
-    return next(bytes(s.data[CODE - s.paddr :]) for s in image.segments if s.paddr <= CODE < s.paddr + len(s.data))
+    return next(
+        bytes(s.data[CODE - s.paddr :])
+        for s in image.segments
+        if s.paddr <= CODE < s.paddr + len(s.data)
+    )
 
 
 def descriptor(base: int, limit: int, rights: int) -> int:
