@@ -135,5 +135,9 @@ def ept_walk(b: Builder, gpa: Value, kind: Value, gva: Value) -> None:
 
 @routine_(64, 64, results=())
 def ept_write_denied(b: Builder, gpa: Value, gva: Value) -> None:
-    """An accessed or dirty flag must be set in a table that EPT does not let be written."""
-    _violation(b, gpa, b.const(8, KIND_WRITE), gva, b.const(64, READ), b.get("eptp").bit(6))
+    """An accessed or dirty flag must be set in a table that EPT does not let be written.
+
+    The walk is made again as the write it turned out to be; it ends in the violation.
+    """
+    b.call("ept_walk", gpa, b.const(8, KIND_WRITE), gva)
+    b.return_()

@@ -34,13 +34,21 @@ def _clear_exit_slots(b: Builder) -> None:
 def _record(b: Builder) -> None:
     """The VM-exit information fields (SDM 3C, Recording VM-Exit Information)."""
     write_field(b, "EXIT_REASON", b.get("exit_reason"))
-    write_field(b, "EXIT_QUALIFICATION", b.get("exit_qualification"))
+    write_field(b, "EXIT_QUALIFICATION", b.get("exit_qualification") | _unblocked_nmi(b))
     write_field(b, "GUEST_LINEAR_ADDRESS", b.get("exit_gla"))
     write_field(b, "GUEST_PHYSICAL_ADDRESS", b.get("exit_gpa"))
     write_field(b, "EXIT_INTERRUPTION_INFO", b.get("exit_intr_info"))
     write_field(b, "EXIT_INTERRUPTION_ERROR_CODE", b.get("exit_intr_error"))
     write_field(b, "EXIT_INSTRUCTION_INFO", b.get("exit_info"))
     _record_vectoring(b)
+
+
+def _unblocked_nmi(b: Builder) -> Value:
+    """Bit 12 of the qualification of an EPT violation: the IRET that met it unblocked NMIs."""
+    violation = b.get("exit_reason", 16) == EXITS.EPT_VIOLATION
+    told = violation & b.get("nmi_unblocked", 1) & (b.get("event_valid") == 0)
+    b.put("nmi_unblocked", 0)
+    return told.select(b.const(64, 1 << 12), b.const(64, 0))
 
 
 def _record_vectoring(b: Builder) -> None:

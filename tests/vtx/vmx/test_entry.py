@@ -52,6 +52,65 @@ def test_a_vmcs_edited_by_plain_stores_takes_effect(quick: bool) -> None:
     assert bench.vmread("GUEST_RIP") == GUEST_CODE + 1
 
 
+# --- modes -----------------------------------------------------------------------------------
+
+GUEST_32 = {
+    "VMENTRY_CONTROLS": controls("entry"), "GUEST_CS_ACCESS_RIGHTS": 0xC09B,
+    "GUEST_CR4": 0x2000,
+}  # fmt: skip
+
+
+def _real_mode() -> dict[str, int]:
+    fields = {"GUEST_RIP": 0, "GUEST_CR0": 0x30}
+    for name in ("CS", "SS", "DS", "ES", "FS", "GS"):
+        fields[f"GUEST_{name}_SELECTOR"] = GUEST_CODE >> 4
+        fields[f"GUEST_{name}_BASE"] = GUEST_CODE
+        fields[f"GUEST_{name}_LIMIT"] = 0xFFFF
+        fields[f"GUEST_{name}_ACCESS_RIGHTS"] = 0x9B if name == "CS" else 0x93
+    return fields
+
+
+@READERS
+def test_a_pae_guest_takes_its_pdptes_from_the_vmcs_under_ept(quick: bool) -> None:
+    fields = {**GUEST_32, "GUEST_CR4": 0x2020, "GUEST_CR3": 0}
+    bench = Bench(quick, guest=VMCALL, fields=fields)
+    bench.use_ept()
+    bench.vmwrite("GUEST_PDPTE0", 0x2_2001)
+    assert bench.run() == EXITS.VMCALL
+    assert bench.vmread("GUEST_PDPTE0") == 0x2_2001
+
+
+@READERS
+def test_a_pae_guest_takes_its_pdptes_from_memory_without_ept(quick: bool) -> None:
+    fields = {**GUEST_32, "GUEST_CR4": 0x2020, "GUEST_CR3": MSR_AREA}
+    bench = Bench(quick, guest=VMCALL, fields=fields)
+    bench.cpu.bus.store(MSR_AREA, 64, 0x2_2001)
+    assert bench.run() == EXITS.VMCALL
+
+
+@READERS
+@pytest.mark.parametrize("mode", ["unpaged", "real"])
+def test_an_unrestricted_guest_runs_without_paging_and_without_protection(
+    quick: bool, mode: str
+) -> None:
+    change = {"GUEST_CR0": 0x31} if mode == "unpaged" else _real_mode()
+    bench = Bench(quick, guest=VMCALL, fields={**GUEST_32, **change})
+    bench.use_ept("UNRESTRICTED_GUEST")
+    assert bench.run() == EXITS.VMCALL
+    assert bench.vmread("GUEST_CR0") == change["GUEST_CR0"]
+    assert bench.word("cr0") == 0x8001_0031
+
+
+@READERS
+def test_a_32_bit_host_gets_a_32_bit_code_segment_back(quick: bool) -> None:
+    fields = {**GUEST_32, "VMEXIT_CONTROLS": controls("exit"), "HOST_CR4": 0x2000}
+    bench = Bench(quick, guest=VMCALL, fields=fields | {"GUEST_CR0": 0x31})
+    bench.use_ept("UNRESTRICTED_GUEST")
+    bench.state.write("efer", 0)
+    assert bench.run() == EXITS.VMCALL
+    assert (bench.word("cs_ar"), bench.word("efer")) == (0xC09B, 0)
+
+
 # --- event injection -------------------------------------------------------------------------
 
 

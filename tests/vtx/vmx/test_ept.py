@@ -173,3 +173,14 @@ def test_invept_makes_a_changed_translation_seen(quick: bool) -> None:
     bench.vmwrite("GUEST_RIP", GUEST_CODE)
     assert bench.run(0) == EXITS.VMCALL
     assert bench.word("rax") == 0x2222
+
+
+@READERS
+def test_a_guest_accessed_flag_needs_a_writable_table(quick: bool) -> None:
+    bench = make(quick, NOP)
+    table = GUEST_TABLES + 0x3000
+    bench.cpu.bus.store(leaf(table), 64, table | WRITE_BACK | READ | EXECUTE)
+    assert bench.run() == EXITS.EPT_VIOLATION
+    wanted = READ | WRITE | (READ | EXECUTE) << 3 | GVA_VALID
+    assert bench.vmread("EXIT_QUALIFICATION") == wanted
+    assert bench.vmread("GUEST_PHYSICAL_ADDRESS") == table + 8 * (GUEST_CODE >> 12)

@@ -215,3 +215,50 @@ def test_a_guest_at_cpl_3_exits_rather_than_faults(quick: bool) -> None:
     for page in range(512):
         bench.cpu.bus.store(0x23000 + 8 * page, 64, page << 12 | 7)
     assert bench.run() == EXITS.VMCALL
+
+
+# --- entering VMX operation ------------------------------------------------------------------
+
+
+def _vmxon_fault(quick: bool, **state: int) -> int:
+    """Vector of the exception that VMXON raises in a host changed by `state`."""
+    bench = Bench(quick, start=False)
+    for slot, value in state.items():
+        bench.state.write(slot, value)
+    bench.state.write("rsi", POINTER)
+    bench.cpu.bus.store(POINTER, 64, VMXON_REGION)
+    bench.cpu.bus.write_bytes(HOST_CODE, VMXON_RSI)
+    bench.engine.settle(0)
+    # No IDT: the first exception ends in shutdown, and its vector stays to be seen.
+    bench.engine.settle = lambda status: None  # type: ignore[method-assign]
+    assert bench.engine.run_block(1)
+    assert bench.word("vmx") == 0
+    return bench.word("fault_vector")
+
+
+@READERS
+def test_vmxon_needs_cr4_vmxe_and_the_feature_control_msr(quick: bool) -> None:
+    assert _vmxon_fault(quick, cr4=0x20) == 6
+    assert _vmxon_fault(quick, feature_control=0) == 13
+    assert _vmxon_fault(quick, feature_control=1) == 13
+    assert _vmxon_fault(quick, cr0=0x8001_0011) == 13
+
+
+@READERS
+def test_vmxon_of_a_region_without_the_revision_fails_invalid(quick: bool) -> None:
+    bench = Bench(quick, start=False)
+    bench.state.write("rsi", POINTER)
+    for region in (0x9000, VMXON_REGION + 8, 1 << 40):
+        bench.cpu.bus.store(POINTER, 64, region)
+        bench.host(VMXON_RSI, 1)
+        assert (bench.word("vmx"), flags(bench)) == (0, (1, 0))
+
+
+@READERS
+def test_vmx_instructions_are_undefined_outside_vmx_operation(quick: bool) -> None:
+    for code in (VMCALL, VMLAUNCH, VMXOFF, VMREAD_RBX_RAX, VMCLEAR_RSI, INVEPT_RAX_RSI):
+        bench = Bench(quick, start=False)
+        bench.cpu.bus.write_bytes(HOST_CODE, code)
+        bench.engine.settle = lambda status: None  # type: ignore[method-assign]
+        bench.engine.run_block(1)
+        assert bench.word("fault_vector") == 6
