@@ -7,7 +7,7 @@ its own platform and borrows this one's CPU (see vtx.vmm).
 from collections.abc import Callable
 
 from vtx.isa.layout import SEGMENT_NAMES, SLOTS
-from vtx.machine.built import BUILT, features_of
+from vtx.machine.built import BUILT, cr4_allowed, features_of
 from vtx.machine.bus import FrameMap
 from vtx.machine.code_watch import CodeWatch
 from vtx.machine.cpu import Cpu
@@ -15,7 +15,7 @@ from vtx.machine.loader import BootState
 from vtx.machine.memory import PhysicalMemory
 from vtx.machine.platform import Platform
 from vtx.machine.services import PcServices
-from vtx.spec import cpuid_words, msrs, profiles, profiles
+from vtx.spec import cpuid_words, msrs, profiles
 
 DR6_RESET, DR7_RESET = 0xFFFF_0FF0, 0x400
 NO_POINTER = (1 << 64) - 1
@@ -91,21 +91,6 @@ def reset_cpu(cpu: Cpu, features: frozenset[str], profile: str) -> None:
     state.write("vmcs_pointer", NO_POINTER)
     for name in SEGMENT_NAMES:
         state.write_segment(name, 0, 0, 0xFFFF, 0x93)
-
-
-_CR4_BITS = {
-    "VME": 0x3, "TSC": 1 << 2, "DE": 1 << 3, "PSE": 1 << 4, "PAE": 1 << 5, "MCE": 1 << 6,
-    "PGE": 1 << 7, "UMIP": 1 << 11, "VMX": 1 << 13, "FSGSBASE": 1 << 16, "PCID": 1 << 17,
-    "XSAVE": 1 << 18, "SMEP": 1 << 20, "SMAP": 1 << 21, "FXSR": 1 << 9, "SSE": 1 << 10,
-    "MSR": 1 << 8,
-}  # fmt: skip
-"""CPUID feature -> the CR4 bits it brings (SDM 3A, Control Registers). PCE comes with RDPMC,
-which every such CPU has."""
-
-
-def cr4_allowed(features: frozenset[str]) -> int:
-    """The CR4 bits that software may set on a CPU with these features."""
-    return sum(bits for name, bits in _CR4_BITS.items() if name in features)
 
 
 def apply_boot_state(cpu: Cpu, boot: BootState) -> None:

@@ -173,13 +173,14 @@ def finish(launched: Launched, ending: Ending, trace: EventSink | None) -> RunRe
     session = launched.session
     digest = session.memory_sha256()
     if trace is not None:
+        status = ending.exit_status
         trace(
             End(
                 retired=session.retired,
                 ended=ending.how,
-                exit_status=ending.exit_status,
+                exit_status=status,
                 memory_sha256=digest,
-            )  # fmt: skip
+            )
         )
     shadow = getattr(session, "shadow_statistics", lambda: None)()
     walks = getattr(session, "walks", None)

@@ -62,19 +62,19 @@ class Port:
 
     def vmread(self, name: str) -> int:
         """VMREAD of the field called `name`. Raises VmxError."""
-        result = self.engine.call("vmx_vmread", _encoding(name))
-        if result is None or result[1]:
-            raise VmxError(f"VMREAD of {name} failed: {self._why(result and result[1])}")
-        return result[0]
+        value, status = self._call("vmx_vmread", _encoding(name))
+        if status:
+            raise VmxError(f"VMREAD of {name} failed: {self._why(status)}")
+        return value
 
     def vmwrite(self, name: str, value: int) -> None:
         """VMWRITE of the field called `name`. Raises VmxError."""
         value &= (1 << 64) - 1
         if self._written is not None and self.vmread(name) != value:
             self._written[name] = value
-        result = self.engine.call("vmx_vmwrite", _encoding(name), value)
-        if result is None or result[0]:
-            raise VmxError(f"VMWRITE of {name} failed: {self._why(result and result[0])}")
+        (status,) = self._call("vmx_vmwrite", _encoding(name), value)
+        if status:
+            raise VmxError(f"VMWRITE of {name} failed: {self._why(status)}")
 
     def record_writes(self) -> None:
         """From now on note which fields VMWRITE changes."""
@@ -140,13 +140,17 @@ class Port:
 
     # --- failures ----------------------------------------------------------------------------
     def _succeed(self, what: str, name: str, *args: int) -> None:
-        result = self.engine.call(name, *args)
-        if result is None or result[0]:
-            raise VmxError(f"{what} failed: {self._why(result and result[0])}")
+        (status,) = self._call(name, *args)
+        if status:
+            raise VmxError(f"{what} failed: {self._why(status)}")
 
-    def _why(self, status: int | None) -> str:
-        if status is None:
-            return "it faulted"
+    def _call(self, name: str, *args: int) -> tuple[int, ...]:
+        result = self.engine.call(name, *args)
+        if result is None:
+            raise VmxError(f"{name} faulted")
+        return result
+
+    def _why(self, status: int) -> str:
         if status != 2:
             return _FAILS.get(status, str(status))
         return self.instruction_error()

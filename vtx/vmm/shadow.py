@@ -12,13 +12,12 @@ Source: SDM 3C, VMX Support for Address Translation; ESX and KVM describe the te
 
 from vtx.isa.layout import SLOTS
 from vtx.machine import paging
-from vtx.machine.bus import PAGE_SIZE
 from vtx.spec import CONTROLS
 from vtx.vmm import exits
 from vtx.vmm.base import CR4_VMXE, Vmm
 from vtx.vmm.controls import ControlPlan
 from vtx.vmm.exits import Action, Complete, Exit, Inject, Resume, Stop
-from vtx.vmm.frames import FramePool, OutOfFramesError
+from vtx.vmm.frames import FramePool
 from vtx.vmm.port import Port
 from vtx.vmm.shadow_sources import Source, Sources
 from vtx.vmm.shadow_tables import NX, ShadowTree, Space, U, W, leaf_entry
@@ -303,6 +302,3 @@ class Shadow(Vmm):
 
     def shadow_statistics(self) -> dict[str, int]:
         return dict(self.counts)
-
-
-__all__ = ["PAGE_SIZE", "OutOfFramesError", "Shadow"]

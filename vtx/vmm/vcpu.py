@@ -11,7 +11,8 @@ from vtx.isa.layout import GPR_NAMES, SEGMENT_NAMES, SLOTS
 from vtx.machine.state import State
 from vtx.vmm.port import Port
 
-_SHARED = tuple(name for name in GPR_NAMES if name != "rsp") + (
+_SHARED = (
+    *(name for name in GPR_NAMES if name != "rsp"),
     "cr2", "dr0", "dr1", "dr2", "dr3", "dr6", "xcr0",
     "star", "lstar", "cstar", "fmask", "kernel_gs_base", "tsc_aux",
 )  # fmt: skip

@@ -13,8 +13,7 @@ from functools import cache
 
 from vtx.isa.builder import Builder, Value
 from vtx.isa.tables import register_table
-from vtx.machine.built import features_of
-from vtx.machine.computer import cr4_allowed
+from vtx.machine.built import cr4_allowed, features_of
 from vtx.spec import MSRS, Profile, control, control_word, fields, profiles
 
 IMPLEMENTED_CONTROLS: frozenset[str] = frozenset(
