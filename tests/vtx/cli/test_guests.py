@@ -10,7 +10,12 @@ import time
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from asm import assemble_file
+from vtx.cli import vtx as command_line
 from vtx.trace import End, Exit, open_trace
 
 GUESTS = Path(__file__).resolve().parents[3] / "guests"
@@ -126,3 +131,35 @@ def test_an_image_that_is_no_image_is_one_line(tmp_path: Path) -> None:
         assert (done.returncode, done.stdout) == (2, "")
         assert done.stderr.startswith("vtx: error: ")
         assert done.stderr.count("\n") == 1
+
+
+IMAGE = assemble_file(HELLO).elf()
+HEADERS = 0x200
+"""Bytes at the start of the image where its ELF and program headers are."""
+
+edits = st.lists(
+    st.tuples(st.integers(0, HEADERS) | st.integers(0, len(IMAGE) - 1), st.integers(0, 255)),
+    min_size=1,
+    max_size=6,
+)
+
+
+@given(edits, st.none() | st.integers(0, len(IMAGE)), st.sampled_from(["bare", "ept", "shadow"]))
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_a_damaged_image_runs_or_is_refused_in_one_line(
+    tmp_path: Path, changes: list[tuple[int, int]], size: int | None, style: str
+) -> None:
+    damaged = bytearray(IMAGE)
+    for place, value in changes:
+        damaged[place] = value
+    path = tmp_path / "damaged.elf"
+    path.write_bytes(damaged[:size])
+    arguments = ["run", str(path), "--vmm", style, "--max-instructions", "200", "-m", "4M"]
+    result = CliRunner().invoke(command_line, arguments)
+
+    assert result.exit_code in {0, 2, 4, 6, 8, 124}
+    if result.exit_code:
+        assert result.stderr.startswith("vtx: error: ")
+        assert result.stderr.count("\n") == 1
