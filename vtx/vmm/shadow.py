@@ -205,7 +205,6 @@ class Shadow(Vmm):
                 writable = writable and bool(source.value & W)
                 no_execute = no_execute or bool(nxe and source.value & NX)
             dirty = bool(chain[-1].value & 1 << 6)
-        user, writable, no_execute = self._with_pdpte(user, writable, no_execute)
         name = (self._current, gva >> 12)
         self._forget_mapping(name)
         for tracked in self.sources.depend(name, chain):
@@ -222,10 +221,6 @@ class Shadow(Vmm):
         self.counts["most_shadow_pages"] = max(pages, self.counts["most_shadow_pages"])
         return writable
 
-    def _with_pdpte(self, user: bool, writable: bool, no_execute: bool) -> tuple[bool, bool, bool]:
-        """PAE's PDPTEs are registers and carry no rights: nothing to narrow."""
-        return user, writable, no_execute
-
     def _track(self, gpn: int) -> None:
         """Guest page `gpn` holds page-table entries: no shadow may let it be written."""
         for key, page in self._mappings.get(gpn, ()):
@@ -240,20 +235,24 @@ class Shadow(Vmm):
     # --- invalidation --------------------------------------------------------------------------
     def after_completion(self) -> None:
         """A completed instruction may have written page tables or invalidated pages."""
-        self._settle_writes()
+        self._settle_writes(by_guest=True)
         super().after_completion()
 
-    def _settle_writes(self) -> None:
-        """Take away the leaves that writes to guest page tables made untrue."""
+    def _settle_writes(self, *, by_guest: bool = False) -> None:
+        """Take away the leaves that writes to guest page tables made untrue.
+
+        A page that the guest writes again and again is no longer taken for a page table.
+        """
         while self._written:
             gpn = self._written.pop()
             if not self.sources.tracked(gpn):
                 continue
-            self._count_flood(gpn)
+            if by_guest:
+                self._count_flood(gpn)
             for name in self.sources.changed(gpn):
                 self._zap(name)
             if self.sources.tracked(gpn):
-                if self._in_a_row >= _FLOOD:
+                if by_guest and self._in_a_row >= _FLOOD:
                     for name in self.sources.of_page(gpn):
                         self._zap(name)
                 else:
