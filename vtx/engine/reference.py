@@ -57,6 +57,8 @@ class Reference:
         self._blocks: dict[tuple[int, Key, bool], Translation] = {}
         self._of_page: dict[int, list[tuple[int, Key, bool]]] = {}
         self.key = current_key(cpu.words)
+        self.raised = False
+        """The last program that did not simply complete was INT n or one of its kin."""
         cpu.translator = self._translator()
 
     # --- routines ----------------------------------------------------------------------------
@@ -76,6 +78,7 @@ class Reference:
 
     def settle(self, status: int) -> None:
         """Deliver what a program ended in, until something is ready to run."""
+        self.raised = status == SOFTWARE_EVENT
         while status != OK:
             handler = _HANDLERS[status]
             status = OK if self.call(handler) is not None else self.cpu.status

@@ -7,6 +7,8 @@ Control Registers; Debug Registers; SDM 3C, Changes to Instruction Behavior in V
 Operation.
 """
 
+from iced_x86 import RegisterExt
+
 from vtx.isa import control_changes as control_changes
 from vtx.isa.builder import Value
 from vtx.isa.descriptor_tables import require_no_umip
@@ -32,8 +34,6 @@ _DR7_FIXED, _DR7_WRITABLE = 0x400, 0xFFFF_2BFF
 
 def _register_number(i: Instruction, index: int) -> int:
     """Number of a control or debug register operand."""
-    from iced_x86 import RegisterExt
-
     return int(RegisterExt.number(i.decoded.op_register(index)))
 
 
@@ -46,8 +46,6 @@ def _general(i: Instruction, index: int) -> tuple[Value, RegisterOperand, int]:
 
 def move_control(i: Instruction) -> None:
     """MOV to or from CR0, CR2, CR3, CR4, CR8."""
-    from iced_x86 import RegisterExt
-
     to_control = RegisterExt.is_cr(i.decoded.op0_register)
     number = _register_number(i, 0 if to_control else 1)
     if number not in (0, 2, 3, 4, 8):
@@ -205,8 +203,6 @@ def smsw(i: Instruction) -> None:
 
 def move_debug(i: Instruction) -> None:
     """MOV to or from DR0 to DR7; DR4 and DR5 are DR6 and DR7 unless CR4.DE is 1."""
-    from iced_x86 import RegisterExt
-
     to_debug = RegisterExt.is_dr(i.decoded.op0_register)
     number = _register_number(i, 0 if to_debug else 1)
     if number > 7:

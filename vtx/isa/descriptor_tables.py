@@ -26,6 +26,7 @@ from vtx.isa.exit_information import (
     memory_bits,
     memory_or_register,
 )
+from vtx.isa.features import code_of
 from vtx.isa.instruction import Instruction, MemoryOperand, semantics
 from vtx.isa.key import AR_UNUSABLE
 
@@ -44,20 +45,13 @@ def require_no_umip(i: Instruction) -> None:
 
 def _table_exit(i: Instruction) -> None:
     if i.non_root:
-        size = 0 if i.memory_operand(0, 0).width == 0 else _operand_size_bit(i)
-        info = memory_bits(i) | size | _NUMBERS[i.mnemonic] << 28
+        operand_size = 0 if _is_16bit(i) else 1 << 11
+        info = memory_bits(i) | operand_size | _NUMBERS[i.mnemonic] << 28
         exit_when_secondary(i, DESCRIPTOR_TABLE_EXITING, EXIT_GDTR_IDTR, displacement(i), info)
-
-
-def _operand_size_bit(i: Instruction) -> int:
-    """Bit 11: a 32-bit operand size."""
-    return 0 if _is_16bit(i) else 1 << 11
 
 
 def _is_16bit(i: Instruction) -> bool:
     """Whether a table's base is 24 bits wide: a 16-bit operand size."""
-    from vtx.isa.features import code_of
-
     return code_of(i.decoded).endswith("_16")
 
 

@@ -3,6 +3,8 @@
 Sources: SDM 2A/2B, the instruction's own page; SDM 3C, Instructions That Cause VM Exits.
 """
 
+from iced_x86 import Register
+
 from vtx.isa.builder import Value
 from vtx.isa.descriptors import is_canonical
 from vtx.isa.exit_information import (
@@ -63,19 +65,15 @@ def monitor(i: Instruction) -> None:
         i.undefined()
     exit_when(i, MONITOR_EXITING, EXIT_MONITOR)
     i.fault_if(i.get("rcx", 32) != 0, GP, 0)
-    segment = _monitored_segment(i)
+    segment = _MONITORED.get(i.decoded.segment_prefix, "ds")
     offset = i.wrap_offset(i.get("rax"))
     i.probe(i.linear(segment, offset, 1), 1, i.access(segment))
 
 
-def _monitored_segment(i: Instruction) -> str:
-    from iced_x86 import Register
-
-    names = {
-        Register.ES: "es", Register.CS: "cs", Register.SS: "ss", Register.FS: "fs",
-        Register.GS: "gs",
-    }  # fmt: skip
-    return names.get(i.decoded.segment_prefix, "ds")
+_MONITORED = {
+    Register.ES: "es", Register.CS: "cs", Register.SS: "ss", Register.FS: "fs", Register.GS: "gs",
+}  # fmt: skip
+"""Segment prefix -> the segment MONITOR uses; DS without one."""
 
 
 @semantics("MWAIT")

@@ -144,6 +144,12 @@ def test_single_step_traps_behind_the_instruction(long):
     assert long["rflags"] & 0x100 == 0
 
 
+def test_a_software_interrupt_is_not_single_stepped(long):
+    long["rflags"] = 0x102
+    long.run("int 0x81")
+    assert (long.vector, long.frame(0), long["pending_debug"]) == (0x81, CODE + 2, 0)
+
+
 def test_interrupts_retire_nothing_and_software_interrupts_one(long):
     before = long["retired"]
     long.run("int 0x81")
