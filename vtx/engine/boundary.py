@@ -26,7 +26,7 @@ _RFLAGS, _ACTIVITY, _PENDING = _S["rflags"], _S["activity"], _S["pending_debug"]
 _BLOCKING, _BLOCKING_NEXT = _S["interruptibility"], _S["interruptibility_next"]
 _VMX, _PIN, _PROC = _S["vmx"], _S["pin_controls"], _S["proc_controls"]
 _RETIRED, _TPR_BELOW = _S["retired"], _S["tpr_below_threshold"]
-_EVENT = _S["event_valid"]
+_EVENT, _RESUME = _S["event_valid"], _S["resume_flag"]
 _TIMER, _MTF, _IDLE, _DR7 = _S["preemption_deadline"], _S["mtf_pending"], _S["idle"], _S["dr7"]
 
 
@@ -94,11 +94,15 @@ class Boundary:
             return
         # RF holds for one instruction; what an IRET loads is for the one behind it.
         words[_RFLAGS] &= ~RFLAGS_RF
+        words[_RESUME] = int(bool(resume))
         words[_BLOCKING_NEXT] = 0
+        self.engine.raised = False
         self.engine.run_block(1)
+        words[_RESUME] = 0
         if words[_RETIRED] != before:
             words[_BLOCKING] = (words[_BLOCKING] & ~3) | words[_BLOCKING_NEXT]
-            if trap:
+            # INT n and its kin clear TF without a trap (SDM 3B, Single-Step Exception Condition).
+            if trap and not self.engine.raised:
                 words[_PENDING] |= PENDING_BS
         words[_BLOCKING_NEXT] = 0
         if monitored and words[_VMX] == 2:

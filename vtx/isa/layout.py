@@ -51,6 +51,7 @@ def _names() -> Iterator[str]:
     yield "interruptibility_next"  # what the instruction being executed asks for
     yield "activity"  # 0 active, 1 HLT, 2 shutdown, 3 wait-for-SIPI
     yield "pending_debug"  # as GUEST_PENDING_DBG_EXCEPTIONS
+    yield "resume_flag"  # RFLAGS.RF as it was before the instruction that is being executed
     yield "nmi_unblocked"  # the IRET being executed ended blocking by NMI, should it fault
     yield "mcg_status"
     # Time: virtual now = retired + idle.

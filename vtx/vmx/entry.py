@@ -70,6 +70,7 @@ def _note_injected_event(b: Builder) -> None:
     with b.if_((info & _VALID) != 0):
         b.put("activity", _ACTIVE)
         b.put("interruptibility", b.get("interruptibility") & ~_BLOCKING_STI_MOV_SS)
+        b.put("interruptibility_next", 0)
         with b.if_(kind == _TYPE_OTHER):
             b.put("mtf_pending", 1)
         with b.else_():

@@ -92,7 +92,8 @@ def load_guest(b: Builder) -> None:
         b.put("efer", read_field(b, "GUEST_IA32_EFER"))
     with b.else_():
         _set_long_mode(b, long, (cr0 & CR0_PG) != 0)
-    b.put("interruptibility_next", 0)
+    # What the run loop makes of blocking behind this instruction is the guest's.
+    b.put("interruptibility_next", b.get("interruptibility") & 3)
     b.put("mtf_pending", 0)
 
 

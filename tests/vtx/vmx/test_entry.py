@@ -264,6 +264,20 @@ def test_the_interrupt_window_opens_with_if_and_without_blocking(
 
 
 @READERS
+def test_blocking_by_sti_outlives_a_vmlaunch_that_is_run_alone(quick: bool) -> None:
+    fields = {
+        "PROCBASED_CONTROLS": controls("proc", "INTERRUPT_WINDOW_EXITING"),
+        "GUEST_RFLAGS": 0x202, "GUEST_INTERRUPTIBILITY_STATE": 1,
+    }  # fmt: skip
+    bench = Bench(quick, guest=NOP * 4, fields=fields)
+    bench.state.write("dr7", 0x401)
+    bench.host(VMLAUNCH, 1)
+    bench.runner.run(10_000)
+    assert bench.vmread("EXIT_REASON") == EXITS.INTERRUPT_WINDOW
+    assert bench.vmread("GUEST_RIP") == GUEST_CODE + 1
+
+
+@READERS
 def test_the_interrupt_window_stays_shut_without_if(quick: bool) -> None:
     fields = {"PROCBASED_CONTROLS": controls("proc", "INTERRUPT_WINDOW_EXITING")}
     bench = Bench(quick, guest=NOP * 4 + VMCALL, fields=fields)

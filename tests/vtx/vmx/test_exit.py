@@ -132,6 +132,18 @@ def test_an_msr_that_cannot_be_loaded_is_a_vmx_abort(quick: bool) -> None:
     assert Runner(bench.engine).run(100) is Ended.SHUTDOWN
 
 
+@READERS
+def test_rf_survives_an_ept_violation_but_not_an_exiting_instruction(quick: bool) -> None:
+    load_eax = b"\x8b\x06"
+    for code, wanted in ((load_eax, 1 << 16 | 2), (VMCALL, 2)):
+        bench = Bench(quick, guest=code, fields={"GUEST_RFLAGS": 1 << 16 | 2})
+        bench.use_ept()
+        bench.cpu.bus.store(0x33000 + 8 * 0x50, 64, 0)
+        bench.state.write("rsi", 0x5_0000)
+        bench.run()
+        assert bench.vmread("GUEST_RFLAGS") == wanted
+
+
 # --- interrupts and NMIs ---------------------------------------------------------------------
 
 
