@@ -10,11 +10,12 @@ import pytest
 import asm
 from vtx.engine.reference import Reference
 from vtx.engine.run import Ended, Runner
+from vtx.isa.key import current_key
 from vtx.isa.program import Service
 from vtx.machine.built import features_of
 from vtx.machine.bus import Bus
 from vtx.machine.computer import reset_cpu
-from vtx.machine.cpu import Cpu
+from vtx.machine.cpu import EXIT, FAULT, OK, SOFTWARE_EVENT, Cpu
 from vtx.machine.loader.elf import read_elf
 from vtx.machine.memory import PhysicalMemory
 
@@ -28,6 +29,7 @@ USER_CODE32, USER_DATA, USER_CODE, TSS_SELECTOR = 0x23, 0x2B, 0x33, 0x38
 NOT_PRESENT, CONFORMING, GATE, LDT_SELECTOR, TSS32_SELECTOR = 0x48, 0x50, 0x58, 0x68, 0x78
 READ_ONLY, SMALL = 0x80, 0x88
 
+_DELIVERY = {FAULT: "deliver_fault", SOFTWARE_EVENT: "deliver_software_event"}
 _CODE64, _CODE32, _DATA = 0xA09A, 0xC09A, 0xC092
 
 
@@ -193,8 +195,22 @@ class Bench:
         """Run instructions until the CPU halts, shuts down, or has done `most` of them."""
         self.load(source, CODE, bits)
         self.engine.forget_blocks()
-        self.engine.key = _key(self)
+        self.engine.key = current_key(self.cpu.words)
         return self.runner.run(self.cpu.now() + most)
+
+    def exits(self, source: str) -> bool:
+        """Whether the instruction at CODE, or the event it raises, ends in a VM exit."""
+        self["rip"] = CODE
+        self.load(source)
+        self.engine.forget_blocks()
+        self.engine.key = current_key(self.cpu.words)
+        found = self.engine._find(True)
+        assert found is not None
+        status = found.run()
+        while status in _DELIVERY:
+            done = self.engine.call(_DELIVERY[status])
+            status = self.cpu.status if done is None else OK
+        return status == EXIT
 
     @property
     def vector(self) -> int | None:
@@ -217,12 +233,6 @@ class Bench:
 
     def __setitem__(self, slot: str, value: int) -> None:
         self.state.write(slot, value)
-
-
-def _key(bench: Bench):
-    from vtx.isa.key import current_key
-
-    return current_key(bench.cpu.words)
 
 
 @pytest.fixture(params=[True, False], ids=["generated", "evaluated"])

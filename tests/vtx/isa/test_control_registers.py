@@ -151,16 +151,7 @@ def test_fixed_bits_of_dr6_and_dr7_stay(long):
 
 def exit_of(bench, source: str) -> tuple[int, int] | None:
     """Reason and qualification of the VM exit one instruction takes, or None."""
-    from vtx.isa.key import current_key
-    from vtx.machine.cpu import EXIT
-
-    bench.load(source)
-    bench.engine.forget_blocks()
-    bench["rip"] = CODE
-    bench.engine.key = current_key(bench.cpu.words)
-    found = bench.engine._find(True)
-    assert found is not None
-    if found.run() != EXIT:
+    if not bench.exits(source):
         return None
     return bench["exit_reason"], bench["exit_qualification"]
 

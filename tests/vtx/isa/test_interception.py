@@ -9,12 +9,11 @@ from vtx.isa.features import mnemonic_of
 from vtx.isa.instruction import SEMANTICS, translate
 from vtx.isa.key import Key
 from vtx.isa.program import routine, routine_names, verify
-from vtx.machine.cpu import EXIT, FAULT, SOFTWARE_EVENT
+from vtx.machine.cpu import EXIT
 
 DB, BP, UD, DF, GP, PF = 1, 3, 6, 8, 13, 14
 CODE, IDT = 0x10000, 0x2000
 VALID, HARDWARE, PRIVILEGED, SOFTWARE, HAS_ERROR = 1 << 31, 3 << 8, 5 << 8, 6 << 8, 1 << 11
-_ROUTINE = {FAULT: "deliver_fault", SOFTWARE_EVENT: "deliver_software_event"}
 
 
 @pytest.fixture
@@ -25,19 +24,7 @@ def guest(long):
 
 def exit_of(bench, source: str) -> tuple[int, int] | None:
     """Reason and interruption information of the VM exit an instruction ends in, or None."""
-    from vtx.isa.key import current_key
-
-    bench["rip"] = CODE
-    bench.load(source)
-    bench.engine.forget_blocks()
-    bench.engine.key = current_key(bench.cpu.words)
-    found = bench.engine._find(True)
-    assert found is not None
-    status = found.run()
-    while status in _ROUTINE:
-        done = bench.engine.call(_ROUTINE[status])
-        status = 0 if done is not None else bench.cpu.status
-    return (bench["exit_reason"], bench["exit_intr_info"]) if status == EXIT else None
+    return (bench["exit_reason"], bench["exit_intr_info"]) if bench.exits(source) else None
 
 
 def test_exceptions_exit_by_the_bitmap(guest):

@@ -103,20 +103,8 @@ def enter_guest(bench, controls: int) -> None:
 
 def exited(bench, source: str) -> tuple[int, int]:
     """Reason and qualification of the VM exit that one instruction takes."""
-    from vtx.machine.cpu import EXIT
-
-    bench.load(source)
-    bench.engine.forget_blocks()
-    found = bench.engine._find(True) if _refresh(bench) else None
-    assert found is not None and found.run() == EXIT
+    assert bench.exits(source)
     return bench["exit_reason"], bench["exit_qualification"]
-
-
-def _refresh(bench) -> bool:
-    from vtx.isa.key import current_key
-
-    bench.engine.key = current_key(bench.cpu.words)
-    return True
 
 
 def test_unconditional_exiting_reports_the_access(long):

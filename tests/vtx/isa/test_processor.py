@@ -3,9 +3,7 @@
 import pytest
 
 from vtx.engine.run import Ended
-from vtx.isa.key import current_key
 from vtx.isa.program import Flush
-from vtx.machine.cpu import EXIT
 
 GP, UD, PF = 13, 6, 14
 CODE, TABLES = 0x10000, 0x8000
@@ -13,13 +11,8 @@ CODE, TABLES = 0x10000, 0x8000
 
 def exit_of(bench, source: str) -> int | None:
     """Reason of the VM exit one instruction takes in VMX non-root operation, or None."""
-    bench["vmx"], bench["rip"] = 2, CODE
-    bench.load(source)
-    bench.engine.forget_blocks()
-    bench.engine.key = current_key(bench.cpu.words)
-    found = bench.engine._find(True)
-    assert found is not None
-    return bench["exit_reason"] if found.run() == EXIT else None
+    bench["vmx"] = 2
+    return bench["exit_reason"] if bench.exits(source) else None
 
 
 def test_cpuid_answers_in_four_registers_and_leaves_the_microcode_revision(long):
