@@ -1,0 +1,41 @@
+"""Images that tests boot: guests of the repository and sources written in a test.
+
+Assembling takes longer than most runs, so an image is made once a session.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import asm
+
+GUESTS = Path(__file__).parents[1] / "guests"
+INCLUDE = [GUESTS / "include"]
+
+
+@cache
+def _guest(name: str) -> bytes:
+    return asm.assemble_file(GUESTS / name / f"{name}.s", include=INCLUDE).elf()
+
+
+@pytest.fixture(scope="session")
+def guest_image() -> Callable[[str], bytes]:
+    """The image of the guest called `name`."""
+    return _guest
+
+
+@pytest.fixture(scope="session")
+def assemble_source(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], bytes]:
+    """Assemble the text of a guest, which may include the files of guests/include."""
+    path = tmp_path_factory.mktemp("sources") / "guest.s"
+
+    @cache
+    def assemble(source: str) -> bytes:
+        path.write_text(source)
+        return asm.assemble_file(path, include=INCLUDE).elf()
+
+    return assemble

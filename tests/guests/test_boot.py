@@ -1,0 +1,92 @@
+"""Every guest ends as its manifest says, and in the same way in every style.
+
+One comparison per guest: it boots the same image in every style that the manifest lists, and
+what each run came to is held against the manifest and against the others.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vtx.vmm.compare import compare
+from vtx.vmm.launch import RunOptions, RunResult
+
+GUESTS = Path(__file__).parents[2] / "guests"
+NAMES = sorted(path.stem for path in GUESTS.glob("*/*.toml"))
+STYLES = ["bare", "ept", "shadow"]
+
+NOT_IN_EVERY_STYLE: dict[tuple[str, str], str] = {}
+"""(guest, style) -> why it cannot run there. At most three rows."""
+
+NO_MANIFEST = {"c": "compiled by the system's compiler, see test_boot_c.py", "include": "no guest"}
+
+
+def manifest_of(name: str) -> dict[str, Any]:
+    return tomllib.loads((GUESTS / name / f"{name}.toml").read_text())
+
+
+def options_of(name: str, image: bytes, **changes: Any) -> RunOptions:
+    """What the manifest says about how to run it."""
+    manifest = manifest_of(name)
+    size = int(manifest["memory"].removesuffix("M")) << 20
+    given = {
+        "memory": size,
+        "append": manifest.get("append", ""),
+        "max_instructions": manifest["max_instructions"],
+    }
+    return RunOptions(image=image, image_name=name, **(given | changes))
+
+
+def check_console(manifest: dict[str, Any], console: str) -> None:
+    """The console is what the manifest promises, in any of its three ways of saying so."""
+    promises = ("console", "console_contains", "console_pattern")
+    assert any(promise in manifest for promise in promises)
+    if "console" in manifest:
+        assert console == manifest["console"]
+    for text in manifest.get("console_contains", []):
+        assert text in console
+    for pattern in manifest.get("console_pattern", []):
+        assert re.search(pattern, console), pattern
+
+
+def check_end(manifest: dict[str, Any], run: RunResult) -> None:
+    check_console(manifest, run.console.decode("ascii"))
+    assert run.exit_status == manifest["exit_status"], run.message
+    assert 0 < run.retired <= manifest["max_instructions"]
+
+
+def test_every_directory_of_guests_is_booted_by_a_test() -> None:
+    directories = {path.name for path in GUESTS.iterdir() if path.is_dir()}
+
+    assert directories - set(NAMES) == set(NO_MANIFEST)
+
+
+def test_every_guest_runs_in_every_style_but_for_the_table_of_exceptions() -> None:
+    missing = {(n, s) for n in NAMES for s in STYLES if s not in manifest_of(n)["styles"]}
+
+    assert missing == set(NOT_IN_EVERY_STYLE)
+    assert len(NOT_IN_EVERY_STYLE) <= 3
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_guest_ends_as_its_manifest_says_and_equally_in_every_style(
+    name: str, guest_image: Callable[[str], bytes]
+) -> None:
+    manifest = manifest_of(name)
+    found = compare(options_of(name, guest_image(name)), manifest["styles"])
+
+    assert found.differences == []
+    assert found.same
+    assert [run.style for run in found.runs] == manifest["styles"]
+    for run in found.runs:
+        check_end(manifest, run)
+        assert (run.exits == {}) == (run.style == "bare")
+    for what in ("console", "memory_sha256", "registers", "retired", "exit_status", "ended"):
+        values = [getattr(run, what) for run in found.runs]
+        assert all(value == values[0] for value in values), what
