@@ -82,9 +82,10 @@ class Guest:
     def load(self, style: str) -> RunOptions:
         """Read every file and describe the run. Raises InputError and DiagnosedError."""
         from vtx import spec
+        from vtx.machine.cpu_model import cpu_model
 
         with as_input_errors(spec.SpecError):
-            spec.profile(self.cpu)
+            cpu_model(self.cpu)
         for text in (self.append, *self.module):
             _check_text(text)
         source = SourceOptions(self.include, tuple(parse_defines(self.define).items()))

@@ -70,11 +70,12 @@ def recording(path: Path | None, options: RunOptions) -> Iterator[Recording | No
 
 def header_of(options: RunOptions) -> Header:
     """What the trace of this run is of; a style that was left open is named."""
+    from vtx.machine.cpu_model import cpu_model
     from vtx.vmm.styles import resolve_style
 
     style = options.style
     if style == "auto":
-        style = resolve_style(style, options.cpu)[0].name
+        style = resolve_style(style, cpu_model(options.cpu))[0].name
     return Header(
         image_sha256=sha256(options.image),
         style=style,

@@ -6,11 +6,13 @@ its own platform and borrows this one's CPU (see vtx.vmm).
 
 from collections.abc import Callable
 
-from vtx.isa.layout import SEGMENT_NAMES, SLOTS
-from vtx.machine.built import BUILT, cr4_allowed, features_of
+from vtx.isa.layout import SEGMENT_NAMES
+from vtx.isa.msrs import slot_of
+from vtx.machine.built import cr4_allowed
 from vtx.machine.bus import FrameMap
 from vtx.machine.code_watch import CodeWatch
 from vtx.machine.cpu import Cpu
+from vtx.machine.cpu_model import CpuModel
 from vtx.machine.loader import BootState
 from vtx.machine.memory import PhysicalMemory
 from vtx.machine.platform import Platform
@@ -39,48 +41,40 @@ def discard(data: bytes) -> None:
 
 
 class Computer:
-    """One PC with one CPU of `profile`. `ram_size` counts from address 0."""
+    """One PC with one CPU of the model `cpu`. `ram_size` counts from address 0."""
 
     def __init__(
         self,
         *,
-        profile: str,
+        cpu: CpuModel,
         ram_size: int,
         memory: PhysicalMemory | None = None,
         frames: FrameMap | None = None,
-        hide_vmx: bool = False,
+        vmx: bool = False,
         serial: Sink = discard,
         debug: Sink = discard,
         code: CodeWatch | None = None,
     ) -> None:
         self.clock = CpuClock()
-        self.profile = profile
-        self.features = features_of(profile, hide_vmx=hide_vmx)
+        self.model = cpu
+        self.features = cpu.shown(vmx=vmx)
         self.memory = memory or PhysicalMemory(ram_size)
         self.platform = Platform(
             self.clock, self.memory, ram_size=ram_size, frames=frames, serial=serial, debug=debug
         )
         self.cpu = Cpu(self.platform.bus, code)
         self.clock.cpu = self.cpu
-        words = cpuid_words(self.features & BUILT, profile)
+        words = cpuid_words(self.features, cpu.silicon)
         self.services = PcServices(self.cpu, self.platform, words)
-        reset_cpu(self.cpu, self.features, profile)
-        number = [row.name for row in profiles()].index(profile)
-        self.cpu.state.write("cpu_profile", number)
-
-
-def msr_slot(name: str) -> str:
-    """The state slot of an MSR by its architectural name; it may not exist."""
-    short = name.removeprefix("IA32_").removeprefix("MSR_").lower()
-    return short
+        reset_cpu(self.cpu, self.features, cpu.silicon.name)
 
 
 def reset_cpu(cpu: Cpu, features: frozenset[str], profile: str) -> None:
     """State after reset, with what firmware would have set up in the MSRs."""
     state = cpu.state
     for row in msrs():
-        slot = msr_slot(row.name)
-        if slot in SLOTS:
+        slot = slot_of(row)
+        if slot is not None:
             state.write(slot, row.reset)
     state.write("dr6", DR6_RESET)
     state.write("dr7", DR7_RESET)

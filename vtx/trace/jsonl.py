@@ -87,7 +87,7 @@ def _foreign_kind(line: bytes) -> str:
     """The event kind a line names where this version has none called so, else ""."""
     try:
         found = msgspec.json.decode(line, type=_Tagged).event
-    except msgspec.ValidationError:
-        return ""
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return ""  # the line is broken further on, too
     known = {kind.__struct_config__.tag for kind in KINDS}
     return "" if found in known else found

@@ -8,7 +8,9 @@ and override `handle_<reason>`.
 
 from vtx.vmm.base import Vmm
 from vtx.vmm.ept import Ept
-from vtx.vmm.exits import Action, Complete, Exit, Inject, Resume, Stop
+from vtx.vmm.exits import Action, Complete, Exit, Inject, Resume, Skip, Stop
 from vtx.vmm.shadow import Shadow
 
-__all__ = ["Action", "Complete", "Ept", "Exit", "Inject", "Resume", "Shadow", "Stop", "Vmm"]
+__all__ = [
+    "Action", "Complete", "Ept", "Exit", "Inject", "Resume", "Shadow", "Skip", "Stop", "Vmm",
+]  # fmt: skip

@@ -8,14 +8,14 @@ Sources: SDM 3C, VMX Support for Processor Virtualization; Handling of VM Exits.
 
 from collections.abc import Callable
 
-from vtx.spec import CONTROLS, profile
+from vtx.spec import CONTROLS
 from vtx.vmm import exits
 from vtx.vmm.controls import ControlPlan
 from vtx.vmm.ending import Ending, requested
 from vtx.vmm.events import SOFTWARE, EventEntry
 from vtx.vmm.exits import Action, Complete, Exit, Inject, Resume, Skip, Stop
 from vtx.vmm.explain import explain_entry_failure
-from vtx.vmm.frames import FramePool
+from vtx.vmm.frames import FramePool, OutOfFramesError
 from vtx.vmm.observe import Observer
 from vtx.vmm.port import Port, VmxError
 from vtx.vmm.vcpu import ControlRegisters, Vcpu
@@ -23,6 +23,7 @@ from vtx.vmm.vm import VirtualMachine
 
 _NE, _ET, _PE, _PG = 1 << 5, 1 << 4, 1, 1 << 31
 CR4_VMXE = 1 << 13
+RFLAGS_RF = 1 << 16
 TIMER_MOST = 0xFFFF_FFFF
 NEVER = 1 << 62
 
@@ -79,7 +80,7 @@ class Vmm:
         """Build the VMCS of a vCPU whose first state stands in the completing CPU."""
         self.port.start(self.pool.take(), self.pool.take())
         self.port.load_vmcs(self.pool.take())
-        self.plan().write(self.port, profile(self.vm.computer.profile))
+        self.plan().write(self.port, self.vm.computer.model.silicon)
         self.port.vmwrite("MSR_BITMAP", self._msr_bitmap())
         self.port.vmwrite("VMCS_LINK_POINTER", (1 << 64) - 1)
         self.port.vmwrite("CR0_GUEST_HOST_MASK", ~self.vcpu.cr0_owned)
@@ -136,11 +137,14 @@ class Vmm:
         offset = self.vm.now + self.vm.soft.state.read("tsc_adjust") - self.port.now
         self.port.vmwrite("TSC_OFFSET", offset)
         before = self.port.retired
-        if not self.port.enter(launched=self._launched):
+        try:
+            entered = self.port.enter(launched=self._launched)
+        finally:  # also when Ctrl-C ends it in the middle
+            self.vm.count_retired(self.port.retired - before)
+        if not entered:
             self._ending = Ending("entry_failed", message=explain_entry_failure(self.port))
             return
         self._launched = True
-        self.vm.count_retired(self.port.retired - before)
         self._handle(self._read_exit())
 
     def _read_exit(self) -> Exit:
@@ -166,7 +170,7 @@ class Vmm:
     @property
     def has_ept(self) -> bool:
         """The CPU has EPT (and GUEST_PHYSICAL_ADDRESS exists)."""
-        return profile(self.vm.computer.profile).has_ept
+        return self.vm.computer.model.silicon.has_ept
 
     def _handle(self, exit: Exit) -> None:
         self.exit_counts[exit.name] = self.exit_counts.get(exit.name, 0) + 1
@@ -176,7 +180,7 @@ class Vmm:
             return
         if self.observer is not None:
             self.observer.before(exit)
-        action = self.handle(exit)
+        action = self._answer(exit)
         self._apply(action, exit)
         if self.observer is not None:
             self.observer.after(exit, action)
@@ -188,6 +192,19 @@ class Vmm:
             name = f"handle_{exit.name.lower()}"
             handler = self._handlers[exit.reason] = getattr(self, name, self.handle_unknown)
         return handler(exit)
+
+    def _answer(self, exit: Exit) -> Action:
+        """The handler's action; a handler that fails, or gives none, ends the VM."""
+        try:
+            action = self.handle(exit)
+        except (VmxError, OutOfFramesError):
+            raise
+        except Exception as error:
+            text = f"{type(error).__name__}: {error}".splitlines()[0]
+            return Stop(f"the handler of {exit.name} at rip {exit.rip:#x} failed: {text}")
+        if isinstance(action, Action):
+            return action
+        return Stop(f"the handler of {exit.name} returned {action!r}, which is no action")
 
     def _apply(self, action: Action, exit: Exit) -> None:
         """Do what the handler decided. An event that was on its way goes on its way again."""
@@ -270,7 +287,9 @@ class Vmm:
     handle_preemption_timer = handle_monitor_trap_flag = _resume
 
     def handle_triple_fault(self, exit: Exit) -> Action:
-        """The guest could not even deliver a double fault."""
+        """The guest could not even deliver a double fault. A fault that was injected on the way
+        left RF as it would have been pushed; it never got that far."""
+        self.port.vmwrite("GUEST_RFLAGS", self.port.vmread("GUEST_RFLAGS") & ~RFLAGS_RF)
         self._ending = Ending("triple_fault", message=f"triple fault at rip {exit.rip:#x}")
         return Resume("end the VM")
 

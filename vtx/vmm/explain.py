@@ -19,7 +19,9 @@ def explain_entry_failure(port: Port, exit: Exit | None = None) -> str:
     else:
         where = f"{exit_reason(exit.reason).name}, qualification {exit.qualification}"
     values = _values(port)
-    found = violated(values, port.computer.profile, lambda width, hpa: port.load(hpa, width))
+    found = violated(
+        values, port.computer.model.silicon.name, lambda width, hpa: port.load(hpa, width)
+    )
     if not found:
         return f"VM entry failed: {where}"
     rules = "; ".join(_described(rule, values) for rule in found[:_RULES_SHOWN])

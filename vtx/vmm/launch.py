@@ -8,8 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from vtx.machine.computer import Computer, Sink, discard
+from vtx.machine.cpu_model import CpuModel, cpu_model
 from vtx.machine.loader import ImageError, load_image
-from vtx.spec import SpecError, profile
+from vtx.spec import SpecError
 from vtx.trace import End, Event, Input
 from vtx.vmm.ending import Ending
 from vtx.vmm.session import BareSession, Session
@@ -74,7 +75,8 @@ class Launched:
 
 def launch(options: RunOptions) -> Launched:
     """Build the machine and load the guest. Raises LaunchError."""
-    style, notes = resolve_style(options.style, _profile(options.cpu))
+    cpu = _cpu(options.cpu)
+    style, notes = resolve_style(options.style, cpu)
     engine = _engine(options.engine, notes)
     console = bytearray()
 
@@ -86,16 +88,16 @@ def launch(options: RunOptions) -> Launched:
     quick = engine == "reference"
     try:
         if style.vmm is None:
-            session: Session = _bare(options, serial, quick)
+            session: Session = _bare(options, cpu, serial, quick)
         else:
             session = VirtualSession.start(
-                style.vmm, options.image, name=options.image_name, profile=options.cpu,
+                style.vmm, options.image, name=options.image_name, cpu=cpu,
                 ram_size=options.memory, command_line=options.append,
                 modules=_modules(options), serial=serial, trace=options.trace, quick=quick,
             )  # fmt: skip
     except ImageError as error:
         raise LaunchError(str(error)) from None
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         raise LaunchError(f"-m {options.memory}: {error}") from None
     if options.console_input:
         if options.trace is not None:
@@ -104,9 +106,9 @@ def launch(options: RunOptions) -> Launched:
     return Launched(session, style.name, "reference", console, notes)
 
 
-def _profile(name: str) -> str:
+def _cpu(text: str) -> CpuModel:
     try:
-        return profile(name).name
+        return cpu_model(text)
     except SpecError as error:
         raise LaunchError(f"--cpu: {error}") from None
 
@@ -125,9 +127,9 @@ def _modules(options: RunOptions) -> tuple[tuple[bytes, str], ...]:
     return initrd + options.modules
 
 
-def _bare(options: RunOptions, serial: Sink, quick: bool) -> BareSession:
+def _bare(options: RunOptions, cpu: CpuModel, serial: Sink, quick: bool) -> BareSession:
     computer = Computer(
-        profile=options.cpu, ram_size=options.memory, hide_vmx=True, serial=serial, debug=discard
+        cpu=cpu, ram_size=options.memory, vmx=cpu.vmx_wanted, serial=serial, debug=discard
     )
     boot = load_image(
         options.image,
@@ -137,7 +139,7 @@ def _bare(options: RunOptions, serial: Sink, quick: bool) -> BareSession:
         ram_size=options.memory,
         name=options.image_name,
     )
-    return BareSession(computer, boot, quick=quick)
+    return BareSession(computer, boot, quick=quick, trace=options.trace)
 
 
 def run(options: RunOptions) -> RunResult:

@@ -19,8 +19,15 @@ from vtx.vmm.vm import VirtualMachine
 
 _HAS_LENGTH = frozenset({9, *range(10, 29), 29, 30, 31, 32, 36, 39, 40, 46, 47, 50, 51, 53, 54,
                          55, 57, 58, 59, 61})  # fmt: skip
-_HAS_INFO = frozenset({19, 21, 22, 23, 25, 27, 30, 46, 47, 50, 53, 57, 58, 61})
+_HAS_INFO = frozenset({19, 21, 22, 23, 25, 27, 46, 47, 50, 53, 57, 58, 61})
 _LONGEST = 15
+
+
+def _has_info(exit: Exit) -> bool:
+    """VM-exit instruction information is defined (of I/O, for INS and OUTS only)."""
+    if exit.reason == exits.IO_INSTRUCTION:
+        return bool(exit.decoded.get("string"))
+    return exit.reason in _HAS_INFO
 
 
 class Observer:
@@ -67,7 +74,7 @@ class Observer:
                 instruction_bytes=self._shown[0],
                 instruction_text=self._shown[1],
                 instruction_length=exit.instruction_length if exit.reason in _HAS_LENGTH else None,
-                instruction_info=exit.instruction_info if exit.reason in _HAS_INFO else None,
+                instruction_info=exit.instruction_info if _has_info(exit) else None,
                 gla=exit.gla if exit.reason == exits.EPT_VIOLATION else None,
                 gpa=exit.gpa if ept else None,
                 intr_info=exit.interruption_info if valid else None,

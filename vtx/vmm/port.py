@@ -10,7 +10,7 @@ from vtx.engine.reference import Reference
 from vtx.engine.run import Ended, Runner
 from vtx.isa.layout import SLOTS
 from vtx.machine.computer import Computer
-from vtx.spec import SpecError, field, instruction_error, msr, profile
+from vtx.spec import SpecError, field, instruction_error, msr
 from vtx.vmx.capability import REVISION, capability_msrs
 
 _VMX, _RETIRED = SLOTS["vmx"], SLOTS["retired"]
@@ -114,7 +114,7 @@ class Port:
     # --- everything else a VMM touches ---------------------------------------------------------
     def rdmsr(self, name: str) -> int:
         """RDMSR of a VMX capability MSR by name."""
-        return capability_msrs(profile(self.computer.profile))[msr(name).index]
+        return capability_msrs(self.computer.model.silicon)[msr(name).index]
 
     def register(self, slot: str) -> int:
         return self.words[SLOTS[slot]]

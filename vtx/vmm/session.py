@@ -4,10 +4,12 @@
 VMM. The VMM's session is in vtx.vmm.virtual.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Protocol
 
+from vtx.engine.boundary import InterruptSource
 from vtx.engine.reference import Reference
 from vtx.engine.run import Ended, Runner
 from vtx.isa.layout import GPR_NAMES, SEGMENT_NAMES
@@ -17,6 +19,7 @@ from vtx.machine.cpu import Cpu
 from vtx.machine.loader import BootState
 from vtx.machine.platform import Platform
 from vtx.machine.state import State
+from vtx.trace import Event, Interrupt
 from vtx.vmm.ending import Ending, requested
 
 _HASH_CHUNK = 1 << 20
@@ -123,16 +126,43 @@ class WalkLog:
         }  # fmt: skip
 
 
+class _Observed:
+    """The platform as a source of interrupts, with each one noted in a trace."""
+
+    def __init__(self, computer: Computer, trace: Callable[[Event], None]) -> None:
+        platform = computer.platform
+        self._computer, self._trace = computer, trace
+        self.interrupt_pending = platform.interrupt_pending
+        self.nmi_pending, self.take_nmi = platform.nmi_pending, platform.take_nmi
+        self.next_event, self.advance = platform.next_event, platform.advance
+
+    def acknowledge_interrupt(self) -> int:
+        vector = self._computer.platform.acknowledge_interrupt()
+        retired = self._computer.cpu.state.read("retired")
+        self._trace(Interrupt(retired=retired, vector=vector))
+        return vector
+
+
 class BareSession:
     """The guest on the physical machine itself."""
 
-    def __init__(self, computer: Computer, boot: BootState, *, quick: bool = True) -> None:
+    def __init__(
+        self,
+        computer: Computer,
+        boot: BootState,
+        *,
+        quick: bool = True,
+        trace: Callable[[Event], None] | None = None,
+    ) -> None:
         self.computer = computer
         apply_boot_state(computer.cpu, boot)
         self.engine = Reference(computer.cpu, computer.features, quick=quick)
         self.walks = WalkLog()
         self.walks.attach(computer.cpu)
-        self._runner = Runner(self.engine, computer.platform)
+        source: InterruptSource = computer.platform
+        if trace is not None:
+            source = _Observed(computer, trace)
+        self._runner = Runner(self.engine, source)
 
     @property
     def platform(self) -> Platform:

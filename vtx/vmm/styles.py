@@ -5,7 +5,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from vtx.spec import profile
+from vtx.machine.cpu_model import CpuModel
 from vtx.vmm.base import Vmm
 from vtx.vmm.ept import Ept
 from vtx.vmm.shadow import Shadow
@@ -26,17 +26,20 @@ class Style:
     vmm: type[Vmm] | None
 
 
-def resolve_style(name: str, cpu: str) -> tuple[Style, list[str]]:
+def resolve_style(name: str, cpu: CpuModel) -> tuple[Style, list[str]]:
     """The style called `name` on a CPU profile, and notes about the choice."""
+    has_ept = cpu.silicon.has_ept
+    if cpu.vmx_wanted and name != "bare":
+        raise LaunchError(f"--cpu {cpu.text}: a guest that uses VMX runs under --vmm bare only")
     if name == "auto":
-        if profile(cpu).has_ept:
+        if has_ept:
             return Style("ept", Ept), []
-        return Style("shadow", Shadow), [f"CPU {cpu} has no EPT: using shadow paging"]
+        return Style("shadow", Shadow), [f"CPU {cpu.text} has no EPT: using shadow paging"]
     if name == "bare":
         return Style("bare", None), []
     if name in VMMS:
-        if name == "ept" and not profile(cpu).has_ept:
-            raise LaunchError(f"--vmm ept: CPU {cpu} has no EPT; use --vmm shadow or auto")
+        if name == "ept" and not has_ept:
+            raise LaunchError(f"--vmm ept: CPU {cpu.text} has no EPT; use --vmm shadow or auto")
         return Style(name, VMMS[name]), []
     if ":" in name:
         return Style(name, _user_vmm(name)), []

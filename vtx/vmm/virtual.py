@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from vtx.engine.reference import Reference
 from vtx.machine.computer import Computer, Sink, apply_boot_state
+from vtx.machine.cpu_model import CpuModel
 from vtx.machine.loader import BootState, load_image
 from vtx.machine.memory import PhysicalMemory
 from vtx.trace import Event
@@ -37,7 +38,7 @@ class VirtualSession:
         image: bytes,
         *,
         name: str,
-        profile: str,
+        cpu: CpuModel,
         ram_size: int,
         command_line: str,
         modules: tuple[tuple[bytes, str], ...],
@@ -49,10 +50,10 @@ class VirtualSession:
         unit = 1 << getattr(style, "page_shift", 12)
         frames = ScatteredFrames(ram_size, HOST_LOW + POOL_BYTES, unit)
         host_size = HOST_LOW + POOL_BYTES + frames.size
-        computer = Computer(profile=profile, ram_size=host_size, memory=PhysicalMemory(host_size))
+        computer = Computer(cpu=cpu, ram_size=host_size, memory=PhysicalMemory(host_size), vmx=True)
         engine = Reference(computer.cpu, computer.features, quick=quick)
         vm = VirtualMachine(
-            profile=profile, ram_size=ram_size, memory=computer.memory, frames=frames,
+            cpu=cpu, ram_size=ram_size, memory=computer.memory, frames=frames,
             code=computer.cpu.code, serial=serial, quick=quick,
         )  # fmt: skip
         boot = load_image(

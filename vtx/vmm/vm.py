@@ -9,6 +9,7 @@ from vtx.engine.reference import Reference
 from vtx.isa.layout import SLOTS
 from vtx.machine.code_watch import CodeWatch
 from vtx.machine.computer import Computer, Sink, discard
+from vtx.machine.cpu_model import CpuModel
 from vtx.machine.memory import PhysicalMemory
 from vtx.vmm.frames import ScatteredFrames
 
@@ -25,7 +26,7 @@ class VirtualMachine:
     def __init__(
         self,
         *,
-        profile: str,
+        cpu: CpuModel,
         ram_size: int,
         memory: PhysicalMemory,
         frames: ScatteredFrames,
@@ -35,7 +36,7 @@ class VirtualMachine:
     ) -> None:
         self.frames = frames
         self.computer = Computer(
-            profile=profile, ram_size=ram_size, memory=memory, frames=frames, hide_vmx=True,
+            cpu=cpu, ram_size=ram_size, memory=memory, frames=frames,
             serial=serial, code=code,
         )  # fmt: skip
         self.platform = self.computer.platform
