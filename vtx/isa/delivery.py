@@ -38,6 +38,7 @@ def deliver_with(b: Builder, resume: Value) -> None:
     """Deliver the event of the event_* slots; `resume`: the pushed RFLAGS has RF = 1."""
     b.is_resync = True
     b.put("event_valid", 1)
+    b.put("resume_flag", resume)  # a VM exit on the way saves RF as it would have been pushed
     with b.if_(in_long_mode(b)):
         b.call("deliver_long", resume)
     with b.else_():
@@ -46,6 +47,7 @@ def deliver_with(b: Builder, resume: Value) -> None:
         with b.else_():
             b.call("deliver_real", resume)
     b.put("event_valid", 0)
+    b.put("resume_flag", 0)
     b.put("interruptibility", b.get("interruptibility") & ~3)
     b.put("nmi_unblocked", 0)
     b.put("activity", 0)
