@@ -245,6 +245,7 @@ class Vmm:
         state.write("activity", 0)
         if activity == 2:
             rip = state.read("rip")
+            state.rflags &= ~RFLAGS_RF  # see handle_triple_fault
             self._ending = Ending("triple_fault", message=f"triple fault at rip {rip:#x}")
         self.halted = activity == 1
         self.vcpu.store_to_vmcs(self.control_registers())

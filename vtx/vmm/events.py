@@ -12,7 +12,8 @@ from vtx.vmm.observe import Observer
 from vtx.vmm.port import Port
 from vtx.vmm.vm import VirtualMachine
 
-RFLAGS_IF = 1 << 9
+RFLAGS_IF, RFLAGS_RF = 1 << 9, 1 << 16
+DEBUG, DOUBLE_FAULT = 1, 8
 STI_OR_MOV_SS, NMI_BLOCKED = 3, 8
 EXTERNAL, NMI, HARDWARE_EXCEPTION = 0, 2, 3
 SOFTWARE_INTERRUPT, PRIVILEGED_EXCEPTION, SOFTWARE_EXCEPTION = 4, 5, 6
@@ -28,6 +29,8 @@ class EventEntry:
         self._port, self._vm = port, vm
         self._queued = False
         self._windows = 0
+        self._resume_flag = 0
+        """RFLAGS.RF as the guest had it when an interrupt or NMI was injected."""
 
     # --- what the guest would take ---------------------------------------------------------------
     def interrupts_enabled(self) -> bool:
@@ -55,11 +58,11 @@ class EventEntry:
                 windows |= _NMI_WINDOW
             else:
                 platform.take_nmi()
-                self._queue(2, NMI)
+                self._interrupt(2, NMI)
         if platform.interrupt_pending():
             if not self._queued and self._open():
                 vector = platform.acknowledge_interrupt()
-                self._queue(vector, EXTERNAL)
+                self._interrupt(vector, EXTERNAL)
                 if observer is not None:
                     observer.interrupt(vector)
             if self._queued or platform.interrupt_pending():
@@ -83,6 +86,10 @@ class EventEntry:
         self._port.vmwrite("VMENTRY_INTERRUPTION_INFO", info)
         self._queued = True
 
+    def _interrupt(self, vector: int, type_: int) -> None:
+        self._resume_flag = self._port.vmread("GUEST_RFLAGS") & RFLAGS_RF
+        self._queue(vector, type_)
+
     def inject(self, event: Inject) -> None:
         """Deliver what a handler asked for at the next entry."""
         if event.cr2 is not None:
@@ -97,7 +104,18 @@ class EventEntry:
         if type_ == NMI:  # it did not get in, so it blocks nothing yet
             blocking = self._port.vmread("GUEST_INTERRUPTIBILITY_STATE")
             self._port.vmwrite("GUEST_INTERRUPTIBILITY_STATE", blocking & ~NMI_BLOCKED)
+        rflags = self._port.vmread("GUEST_RFLAGS")
+        self._port.vmwrite("GUEST_RFLAGS", rflags & ~RFLAGS_RF | self._pushed_resume_flag(info))
         self._queue(info & 0xFF, type_, error, exit.instruction_length)
+
+    def _pushed_resume_flag(self, info: int) -> int:
+        """RF as the interrupted event pushes it. What the exit saved is that of the fault that
+        the exit was for (SDM 3C, Saving RIP, RSP, RFLAGS, and SSP)."""
+        type_ = info >> 8 & 7
+        if type_ in (EXTERNAL, NMI):
+            return self._resume_flag
+        is_fault = type_ == HARDWARE_EXCEPTION and info & 0xFF not in (DEBUG, DOUBLE_FAULT)
+        return RFLAGS_RF if is_fault else 0
 
     def end_shadow(self) -> None:
         """An instruction was completed: blocking by STI and MOV SS is over."""
@@ -123,8 +141,9 @@ class EventEntry:
         soft.switch_context()
         self._vm.engine.settle(0)
         self._place(exit)
-        type_ = exit.idt_vectoring_info >> 8 & 7
-        if type_ in SOFTWARE:
+        resume = self._pushed_resume_flag(exit.idt_vectoring_info)
+        soft.state.rflags = soft.state.rflags & ~RFLAGS_RF | resume
+        if exit.idt_vectoring_info >> 8 & 7 in SOFTWARE:
             self._vm.engine.deliver("deliver_software_event")
-        else:  # RF is set in the image that a fault pushes
-            self._vm.engine.deliver("deliver_with", int(type_ == HARDWARE_EXCEPTION))
+        else:
+            self._vm.engine.deliver("deliver_with", int(bool(resume)))
