@@ -286,6 +286,7 @@ def _string_instruction(base: str, suffix: str, operands: list[Operand], mode: i
             size = size or general_width(operand.register) or 0
     if size not in _SIZE_SUFFIX:
         raise SourceError(f"the size of '{base}' is ambiguous; write {base}b, {base}w or {base}d")
+    _check_string_operands(base, operands, _ACCUMULATOR[size])
     parts: dict[str, Operand] = {
         "d": Memory(0, 0, destination, 0, 1, Linear(0)),
         "s": Memory(0, segment, source, 0, 1, Linear(0)),
@@ -293,6 +294,24 @@ def _string_instruction(base: str, suffix: str, operands: list[Operand], mode: i
         "x": RegisterOperand(Register.DX),
     }
     return base + _SIZE_SUFFIX[size], [parts[part] for part in _STRING_OPERANDS[base]]
+
+
+def _check_string_operands(base: str, operands: list[Operand], accumulator: int) -> None:
+    """What is written must be what the instruction has: memory, the accumulator, DX."""
+    has = _STRING_OPERANDS[base]
+    registers: set[int] = set()
+    if "a" in has:
+        registers.add(accumulator)
+    if "x" in has:
+        registers.add(Register.DX)
+    if len(operands) > len(has):
+        raise SourceError(f"'{base}' has {len(has)} operands, not {len(operands)}")
+    for index, operand in enumerate(operands):
+        fits = isinstance(operand, Memory) or (
+            isinstance(operand, RegisterOperand) and operand.register in registers
+        )
+        if not fits:
+            raise SourceError(f"'{base}' has no such operand", operand=index)
 
 
 for _base in _STRING_OPERANDS:

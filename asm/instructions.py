@@ -45,9 +45,17 @@ def _resolve(name: str, mode: int) -> tuple[str, int]:
     if _known(name, mode):
         return name, 0
     stem, suffix = name[:-1], _SUFFIXES.get(name[-1], 0)
-    if suffix and _known(stem, mode):
+    if suffix and _known(stem, mode) and not _has_suffix(stem, mode):
         return stem, suffix
     return "", 0
+
+
+def _has_suffix(name: str, mode: int) -> bool:
+    """The mnemonic already says its size, as lodsb and pushfq do."""
+    if name[-1] not in _SUFFIXES:
+        return False
+    forms_of_it = forms.forms_of(name, mode)
+    return name[:-1] in STRING_BASES or not any(form.slots for form in forms_of_it)
 
 
 def _known(name: str, mode: int) -> bool:

@@ -158,3 +158,9 @@ def test_endless_recursion_and_repetition_end_with_an_error() -> None:
     assert "nested too deeply" in errors_of(".macro m\nm\n.endm\nm\n")[0].message
     assert "lines after expansion" in errors_of(".rept 10000000\nnop\n.endr\n")[-1].message
     assert "larger than" in errors_of(".org 0x100000000\nnop\n")[0].message
+
+
+@pytest.mark.parametrize("line", ["lodsbb", "stosqq", "pushfqq", "lodsb eax, eax", "movsb eax"])
+def test_a_size_is_said_once_and_string_operands_are_those_the_instruction_has(line: str) -> None:
+    with pytest.raises(asm.AssemblyErrors):
+        asm.assemble(f".intel_syntax noprefix\n_start: {line}\n", name="x.s")
