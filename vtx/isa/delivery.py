@@ -12,6 +12,7 @@ from vtx.isa import delivery_long as delivery_long
 from vtx.isa.builder import Builder, Value, routine_
 from vtx.isa.descriptors import in_long_mode
 from vtx.isa.key import CR0_PE
+from vtx.isa.rflags import RF
 
 EXTERNAL, NMI, HARDWARE, SOFTWARE_INTERRUPT, PRIVILEGED, SOFTWARE_EXCEPTION = 0, 2, 3, 4, 5, 6
 """Event types, as in the VMCS interruption-information fields."""
@@ -168,6 +169,8 @@ def deliver_double_fault(b: Builder) -> None:
     vector, kind = b.const(64, DOUBLE_FAULT), b.const(64, HARDWARE)
     b.call("intercept_exception", vector, kind, none, b.const(1, 1), none)
     _put_event(b, DOUBLE_FAULT, HARDWARE, 0, 1)
+    # An abort's image has RF clear, whatever one of the two faults had made of it.
+    b.put("rflags", b.get("rflags") & ~RF)
     b.call("deliver_with", b.const(1, 0))
     b.return_()
 
