@@ -15,6 +15,8 @@ RFLAGS_TF, RFLAGS_IF, RFLAGS_RF = 1 << 8, 1 << 9, 1 << 16
 BLOCKING_STI, BLOCKING_MOV_SS, BLOCKING_NMI = 1, 2, 8
 ACTIVE, HALTED, SHUTDOWN, WAIT_FOR_SIPI = range(4)
 PENDING_BS = 1 << 14
+_PENDING_TRAPS = 1 << 12 | PENDING_BS | 1 << 16
+"""Enabled breakpoint, single step, RTM: without one of them B0 to B3 wait for nothing."""
 
 _PIN_EXTERNAL, _PIN_NMI, _PIN_VIRTUAL_NMIS, _PIN_TIMER = 1, 1 << 3, 1 << 5, 1 << 6
 _PROC_INTERRUPT_WINDOW, _PROC_NMI_WINDOW, _PROC_MTF = 1 << 2, 1 << 22, 1 << 27
@@ -78,7 +80,7 @@ class Boundary:
             words[_BLOCKING] & 3
             or words[_BLOCKING_NEXT]
             or words[_RFLAGS] & (RFLAGS_TF | RFLAGS_RF)
-            or words[_PENDING]
+            or words[_PENDING] & _PENDING_TRAPS
             or words[_DR7] & 0xFF
             or (words[_VMX] == 2 and words[_PROC] & _PROC_MTF)
         )
@@ -97,7 +99,9 @@ class Boundary:
         words[_RESUME] = int(bool(resume))
         words[_BLOCKING_NEXT] = 0
         self.engine.raised = False
+        self.cpu.watch_data()
         self.engine.run_block(1)
+        self.cpu.end_watch()
         words[_RESUME] = 0
         if words[_RETIRED] != before:
             words[_BLOCKING] = (words[_BLOCKING] & ~3) | words[_BLOCKING_NEXT]
@@ -136,7 +140,7 @@ class Boundary:
         if words[_EVENT]:  # injected by the VM entry that has just completed
             self.engine.deliver("deliver_event")
             return True
-        if words[_PENDING] and not words[_BLOCKING] & BLOCKING_MOV_SS:
+        if words[_PENDING] & _PENDING_TRAPS and not words[_BLOCKING] & BLOCKING_MOV_SS:
             self.engine.deliver("deliver_debug_trap")
             return True
         if in_guest and self._vmx_event():

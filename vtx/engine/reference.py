@@ -80,13 +80,16 @@ class Reference:
         """Deliver what a program ended in, until something is ready to run."""
         self.raised = status == SOFTWARE_EVENT
         while status != OK:
+            self.cpu.breakpoints.hits = 0  # the program did not complete
             handler = _HANDLERS[status]
             status = OK if self.call(handler) is not None else self.cpu.status
         self.key = current_key(self.cpu.words)
 
     def deliver(self, routine: str, *args: int) -> None:
         """Run an event-delivery routine and whatever follows from it."""
+        self.cpu.watch_data()
         self.settle(OK if self.call(routine, *args) is not None else self.cpu.status)
+        self.cpu.end_watch()
 
     # --- instructions ------------------------------------------------------------------------
     def run_block(self, room: int) -> bool:

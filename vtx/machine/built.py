@@ -9,7 +9,7 @@ from vtx.spec import advertised
 BUILT = frozenset(
     {
         # basic
-        "PSE", "TSC", "MSR", "PAE", "MCE", "CX8", "APIC", "SEP", "MTRR", "PGE", "MCA", "CMOV",
+        "DE", "PSE", "TSC", "MSR", "PAE", "MCE", "CX8", "APIC", "SEP", "MTRR", "PGE", "MCA", "CMOV",
         "PAT", "PSE36", "CLFSH", "HTT",
         "PCID", "CX16", "X2APIC", "MOVBE", "POPCNT", "TSC_DEADLINE", "RDRAND", "VMX", "ARAT",
         # structured extended features

@@ -14,6 +14,7 @@ from vtx.isa.key import CR0_PG
 from vtx.isa.layout import SLOTS
 from vtx.isa.program import Access, Flush, Privilege, Service
 from vtx.machine import paging
+from vtx.machine.breakpoints import DataBreakpoints
 from vtx.machine.bus import Bus
 from vtx.machine.code_watch import CodeWatch
 from vtx.machine.state import State
@@ -44,6 +45,7 @@ _CR0, _CR3, _CR4, _EFER = (SLOTS[n] for n in ("cr0", "cr3", "cr4", "efer"))
 _VMX, _PROC, _PROC2 = (SLOTS[n] for n in ("vmx", "proc_controls", "proc2_controls"))
 _VPID, _EPTP, _STOP = (SLOTS[n] for n in ("vpid", "eptp", "stop"))
 _RETIRED, _IDLE = SLOTS["retired"], SLOTS["idle"]
+_PENDING_DEBUG, ENABLED_BREAKPOINT = SLOTS["pending_debug"], 1 << 12
 CR4_PCIDE = 1 << 17
 SECONDARY, ENABLE_EPT, ENABLE_VPID = 1 << 31, 1 << 1, 1 << 5
 
@@ -57,6 +59,7 @@ class Cpu:
         self.bus = bus
         self.memory = bus.memory.buffer
         self.tlb = Tlb()
+        self.breakpoints = DataBreakpoints(self.words)
         self.code = code or CodeWatch()
         self.code.add_tlb(self.tlb)
         self.services: dict[Service, ServiceCall] = {
@@ -94,7 +97,7 @@ class Cpu:
             return -1
         physical, flags = found
         host = self.bus.ram_offset(physical)
-        if host >= 0:
+        if host >= 0 and not self.breakpoints.watching:
             self._cache(gva >> 12, host, access.privilege, write, fetch, flags)
         return physical
 
@@ -125,6 +128,12 @@ class Cpu:
 
     def load_slow(self, gva: int, width: int, access: Access) -> int:
         """A load that missed the TLB, crosses a page or meets a device."""
+        value = self._load_slow(gva, width, access)
+        if self.breakpoints.watching and value >= 0 and access.privilege is not Privilege.SYSTEM:
+            self.breakpoints.memory(gva, width >> 3, write=False)
+        return value
+
+    def _load_slow(self, gva: int, width: int, access: Access) -> int:
         size = width >> 3
         first = 4096 - (gva & 0xFFF)
         physical = self.page_of(gva, access, access.write)
@@ -150,6 +159,12 @@ class Cpu:
 
     def store_slow(self, gva: int, value: int, width: int, access: Access) -> int:
         """A store that missed the TLB, crosses a page, meets a device or translated code."""
+        done = self._store_slow(gva, value, width, access)
+        if self.breakpoints.watching and done >= 0 and access.privilege is not Privilege.SYSTEM:
+            self.breakpoints.memory(gva, width >> 3, write=True)
+        return done
+
+    def _store_slow(self, gva: int, value: int, width: int, access: Access) -> int:
         size = width >> 3
         first = 4096 - (gva & 0xFFF)
         physical = self.page_of(gva, access, True)
@@ -183,6 +198,26 @@ class Cpu:
         for n in range(count):
             done |= self.store_physical(physical + n, (value >> (8 * n)) & 0xFF, 8)
         return done
+
+    # --- data breakpoints ----------------------------------------------------------------------
+    def watch_data(self) -> None:
+        """Report accesses to the breakpoints, past the TLB, if DR7 enables one on data."""
+        if self.breakpoints.wanted():
+            self._watch(True)
+
+    def end_watch(self) -> None:
+        """Use the TLB again; the conditions that were met are pending debug exceptions."""
+        if self.breakpoints.watching:
+            self._watch(False)
+            hits = self.breakpoints.take()
+            if hits:
+                self.words[_PENDING_DEBUG] |= hits | ENABLED_BREAKPOINT
+
+    def _watch(self, on: bool) -> None:
+        self.breakpoints.watching = on
+        self.tlb.bypass(on)
+        if self.on_context is not None:
+            self.on_context()
 
     # --- physical memory ---------------------------------------------------------------------
     def load_physical(self, physical: int, width: int) -> int:

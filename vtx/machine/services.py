@@ -46,11 +46,14 @@ class PcServices:
 
     def port_in(self, port: int, size: int) -> int:
         """IN: `size` bytes from `port`."""
-        return self._platform.bus.port_in(port, 8 * size)
+        value = self._platform.bus.port_in(port, 8 * size)
+        self._cpu.breakpoints.port(port, size)
+        return value
 
     def port_out(self, port: int, size: int, value: int) -> None:
         """OUT; a device may ask the machine to stop."""
         self._platform.bus.port_out(port, 8 * size, value)
+        self._cpu.breakpoints.port(port, size)
         if self._platform.stop_request is not None:
             self._cpu.words[_STOP] = 1
 

@@ -66,6 +66,7 @@ class Tlb:
     def __init__(self) -> None:
         self._spaces: dict[Tag, AddressSpace] = {}
         self.tag: Tag = (0, 0, 0)
+        self._bypass: AddressSpace | None = None
         self.space = self._spaces.setdefault(self.tag, AddressSpace())
 
     def switch(self, tag: Tag) -> None:
@@ -76,7 +77,13 @@ class Tlb:
             if len(self._spaces) >= _MOST_SPACES:
                 del self._spaces[next(iter(self._spaces))]
             space = self._spaces[tag] = AddressSpace()
-        self.space = space
+        if self._bypass is None:
+            self.space = space
+
+    def bypass(self, on: bool) -> None:
+        """Hide what is cached, so that every access misses; or show it again."""
+        self._bypass = AddressSpace() if on else None
+        self.space = self._bypass or self._spaces[self.tag]
 
     def flush(
         self,

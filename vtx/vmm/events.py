@@ -13,7 +13,7 @@ from vtx.vmm.port import Port
 from vtx.vmm.vm import VirtualMachine
 
 RFLAGS_IF, RFLAGS_RF = 1 << 9, 1 << 16
-DEBUG, DOUBLE_FAULT = 1, 8
+DEBUG, DOUBLE_FAULT, DR6_BD = 1, 8, 1 << 13
 STI_OR_MOV_SS, NMI_BLOCKED = 3, 8
 EXTERNAL, NMI, HARDWARE_EXCEPTION = 0, 2, 3
 SOFTWARE_INTERRUPT, PRIVILEGED_EXCEPTION, SOFTWARE_EXCEPTION = 4, 5, 6
@@ -114,7 +114,9 @@ class EventEntry:
         type_ = info >> 8 & 7
         if type_ in (EXTERNAL, NMI):
             return self._resume_flag
-        is_fault = type_ == HARDWARE_EXCEPTION and info & 0xFF not in (DEBUG, DOUBLE_FAULT)
+        is_fault = type_ == HARDWARE_EXCEPTION and info & 0xFF != DOUBLE_FAULT
+        if info & 0xFF == DEBUG:  # of these only general detect is a fault that pushes RF
+            is_fault = is_fault and bool(self._port.register("dr6") & DR6_BD)
         return RFLAGS_RF if is_fault else 0
 
     def end_shadow(self) -> None:
