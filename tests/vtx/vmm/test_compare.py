@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -25,11 +24,6 @@ TOLD_AS = {
     "TscOffset": "memory", "LostCr2": "memory",
 }  # fmt: skip
 """What the comparison must name, where a fault can show in one way only."""
-
-
-@pytest.fixture(scope="session")
-def teeth(assemble_source: Callable[[str], bytes]) -> bytes:
-    return assemble_source((HERE / "teeth.s").read_text())
 
 
 def compared(image: bytes, *styles: str) -> Comparison:
