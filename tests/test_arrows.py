@@ -1,6 +1,6 @@
 """The import arrows of the house: an import goes from a room to itself or rightwards.
 
-    cli -> view | fuzz -> vmm -> engine -> vmx -> machine -> isa -> trace -> spec
+    cli -> view | fuzz | bench -> vmm -> engine -> vmx -> machine -> isa -> trace -> spec
     asm -> spec, and only the cli imports asm
 
 Imports are read from the syntax tree, inside functions and under TYPE_CHECKING too; a dotted name
@@ -23,6 +23,7 @@ RANK = {
     "vtx.cli": 0,
     "vtx.view": 1,
     "vtx.fuzz": 1,
+    "vtx.bench": 1,
     "vtx.vmm": 2,
     "vtx.engine": 3,
     "vtx.vmx": 4,

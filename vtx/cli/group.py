@@ -31,6 +31,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "asm": ("vtx.cli.asm", "Assemble Intel-syntax source to ELF."),
     "trace": ("vtx.cli.trace", "Read traces: stat, show, diff."),
     "spec": ("vtx.cli.spec", "Say what a field, exit, control, MSR or check is."),
+    "bench": ("vtx.cli.bench", "Measure how fast guests run on this host."),
     "doctor": ("vtx.cli.doctor", "Show what vtx finds on this machine."),
 }
 """Name -> (module that has a click command of the same name, one-line help)."""
