@@ -42,8 +42,8 @@ _LEAST_FRAMES = 8
 _TRANSLATION_CR4 = 0x30_00B0  # PSE PAE PGE SMEP SMAP
 _TRANSLATION_EFER = 0xD00  # LME LMA NXE
 
-SpaceKey = tuple[int, int]
-"""(guest CR3 without its flags, paging mode)."""
+SpaceKey = tuple[int, int, tuple[int, ...]]
+"""(guest CR3 without its flags, paging on, PAE's PDPTEs: registers that no store changes)."""
 
 
 class Shadow(Vmm):
@@ -116,7 +116,8 @@ class Shadow(Vmm):
         paged = state.read("cr0") & CR0_PG
         long = state.read("efer") & EFER_LMA
         cr3 = state.read("cr3") & (~0xFFF if long else 0xFFFF_FFE0) if paged else 0
-        known_as = (cr3, 1 if paged else 0)
+        pdptes = [state.read(f"pdpte{n}") for n in range(4 * self.vcpu.uses_pdptes)]
+        known_as = (cr3, 1 if paged else 0, tuple(pdptes))
         key = self._keys.get(known_as)
         if key is None:
             if len(self.spaces) >= _MOST_SPACES or self.pool.available < _LEAST_FRAMES:

@@ -67,14 +67,14 @@ def _below(
 class GuestWalker:
     """The guest's tables below one root, in the mode that the guest is in."""
 
-    def __init__(self, vm: Any, cr3: int, paged: bool) -> None:
+    def __init__(self, vm: Any, cr3: int, paged: int, pdptes: tuple[int, ...] = ()) -> None:
         state = vm.soft.state
         self._bus, self._cr3, self._paged = vm.platform.bus, cr3, paged
         self._long = bool(state.read("efer") & LMA)
         self._pae = bool(state.read("cr4") & PAE)
         self._pse = bool(state.read("cr4") & PSE)
         self._nxe = bool(state.read("efer") & NXE)
-        self._pdptes = [state.read(f"pdpte{n}") for n in range(4)]
+        self._pdptes = pdptes
 
     def map(self, page: int) -> Mapping | None:
         """The guest's own mapping of a linear page; `frame` is guest-physical. None: no page."""
@@ -137,7 +137,7 @@ def check(vmm: Any) -> int:
     writable: list[Mapping] = []
     frame_pages: dict[int, int] = {}
     for known_as, key in vmm._keys.items():
-        space, walker = vmm.spaces[key], GuestWalker(vm, known_as[0], bool(known_as[1]))
+        space, walker = vmm.spaces[key], GuestWalker(vm, *known_as)
         for leaf in hardware_leaves(vmm.port, space.root, space.pae):
             guest = walker.map(leaf.page)
             where = f"shadow of {leaf.page << 12:#x} at {vm.retired}"

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import shadow_oracle
 
 from vtx.vmm import Complete, Resume
+from vtx.vmm.compare import compare
 from vtx.vmm.launch import launch
+
+HERE = Path(__file__).parent
 
 
 @pytest.mark.parametrize(
@@ -90,3 +94,17 @@ def test_a_write_to_a_page_table_is_completed_and_not_resumed(
 
     assert Complete("write to a guest page table") in actions
     assert session.shadow_statistics()["write_protect_exits"] > 5
+
+
+def test_pae_page_directory_pointers_count_from_when_they_are_loaded(
+    assemble_source: Callable[[str], bytes], options: Callable[..., Any]
+) -> None:
+    image = assemble_source((HERE / "pae.s").read_text())
+    found = compare(options(image, max_instructions=1000), ["bare", "ept", "shadow"])
+    session: Any = launch(options(image, "shadow")).session
+    watch = shadow_oracle.Watch(session)
+    session.run(None)
+
+    assert found.differences == []
+    assert [run.ended for run in found.runs] == ["power_off"] * 3
+    assert watch.leaves > 10
