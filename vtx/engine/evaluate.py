@@ -19,6 +19,7 @@ _EXIT_REASON = SLOTS["exit_reason"]
 _VECTOR, _ERROR, _HAS_ERROR = (SLOTS[f"fault_{n}"] for n in ("vector", "error", "has_error"))
 
 Results = tuple[int, ...]
+_MOST_PREPARED = 50_000
 
 
 @dataclass
@@ -30,12 +31,22 @@ class _Frame:
     next_ip: int
 
 
+@dataclass(frozen=True)
+class _Prepared:
+    """A program made ready to run. It keeps `program` alive, whose id() is the key it is under."""
+
+    program: Program
+    lowered: Program
+    targets: list[int]
+    """Per IF and ELSE: where to go on when its branch is not taken."""
+
+
 class Evaluator:
     """Runs programs against one CPU."""
 
     def __init__(self, cpu: Cpu) -> None:
         self._cpu = cpu
-        self._lowered: dict[int, tuple[Program, list[int]]] = {}
+        self._lowered: dict[int, _Prepared] = {}
 
     def instruction(self, program: Program, next_ip: int) -> int:
         """Run one instruction; RIP moves when it completes. Returns how it ended."""
@@ -45,17 +56,19 @@ class Evaluator:
         """Run a routine; None when it ended in a fault or exit (see cpu.status)."""
         return self._run(routine(name), args, 0)
 
-    def _prepare(self, program: Program) -> tuple[Program, list[int]]:
-        """The lowered program and, per IF and ELSE, where to go on when its branch is not taken."""
+    def _prepare(self, program: Program) -> "_Prepared":
         known = self._lowered.get(id(program))
         if known is None:
+            if len(self._lowered) >= _MOST_PREPARED:
+                self._lowered.clear()
             lowered = lower(program)
-            known = self._lowered[id(program)] = (lowered, _targets(lowered.ops))
-            _KEEP.append(program)
+            known = _Prepared(program, lowered, _targets(lowered.ops))
+            self._lowered[id(program)] = known
         return known
 
     def _run(self, program: Program, args: tuple[int, ...], next_ip: int) -> Results | None:
-        lowered, targets = self._prepare(program)
+        prepared = self._prepare(program)
+        lowered, targets = prepared.lowered, prepared.targets
         temps = [*args, *([0] * (lowered.temps - len(args)))]
         frame = _Frame(temps, [0] * len(lowered.variables), next_ip)
         ops, at = lowered.ops, 0
@@ -91,10 +104,6 @@ class Evaluator:
         for temp, value in zip(op.dst, results, strict=True):
             frame.temps[temp] = value
         return True
-
-
-_KEEP: list[Program] = []
-"""Programs whose id() is a cache key must not be collected."""
 
 
 def _targets(ops: tuple[Op, ...]) -> list[int]:
