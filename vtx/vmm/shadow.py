@@ -16,6 +16,7 @@ from vtx.spec import CONTROLS
 from vtx.vmm import exits
 from vtx.vmm.base import CR4_VMXE, Vmm
 from vtx.vmm.controls import ControlPlan
+from vtx.vmm.ending import Ending
 from vtx.vmm.exits import Action, Complete, Exit, Inject, Resume, Stop
 from vtx.vmm.frames import FramePool
 from vtx.vmm.port import Port
@@ -238,6 +239,11 @@ class Shadow(Vmm):
         """A completed instruction may have written page tables or invalidated pages."""
         self._settle_writes(by_guest=True)
         super().after_completion()
+        state = self.vm.soft.state
+        if not state.read("cr0") & _PE and self._ending is None:
+            rip = state.read("rip")
+            text = f"shadow paging does not run real mode (CR0.PE = 0 at rip {rip:#x})"
+            self._ending = Ending("vmm_error", message=text)
 
     def _settle_writes(self, *, by_guest: bool = False) -> None:
         """Take away the leaves that writes to guest page tables made untrue.
