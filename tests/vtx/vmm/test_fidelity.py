@@ -1,0 +1,51 @@
+"""Generated exit-causing instructions and states end as on the bare machine, under any VMM.
+
+To try a VMM of your own, add its class to VMMS.
+"""
+
+import pytest
+from fidelity_outcome import require_equal_readers, require_fidelity
+from fidelity_program import Program
+from fidelity_steps import programs
+from hypothesis import HealthCheck, given, seed, settings
+
+from vtx.vmm import Ept, Shadow, Vmm
+
+VMMS: list[type[Vmm]] = [Ept, Shadow]
+CHECKS = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
+IN_CI = settings(
+    max_examples=200, deadline=None, derandomize=True, database=None, suppress_health_check=CHECKS
+)
+CAMPAIGN = settings(IN_CI, max_examples=20_000, derandomize=False)
+
+
+@pytest.mark.parametrize("vmm", VMMS)
+@IN_CI
+@given(programs())
+def test_a_generated_program_ends_under_a_vmm_as_on_the_bare_machine(
+    vmm: type[Vmm], program: Program
+) -> None:
+    require_fidelity(vmm, program)
+
+
+@settings(IN_CI, max_examples=60)
+@given(programs())
+def test_both_readers_of_the_algebra_run_a_generated_program_alike(program: Program) -> None:
+    require_equal_readers(program)
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("vmm", VMMS)
+@seed(1)
+@CAMPAIGN
+@given(programs())
+def test_campaign_of_generated_programs_under_a_vmm(vmm: type[Vmm], program: Program) -> None:
+    require_fidelity(vmm, program)
+
+
+@pytest.mark.campaign
+@seed(2)
+@settings(CAMPAIGN, max_examples=5_000)
+@given(programs())
+def test_campaign_of_generated_programs_with_both_readers(program: Program) -> None:
+    require_equal_readers(program)

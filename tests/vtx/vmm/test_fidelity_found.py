@@ -1,0 +1,30 @@
+"""What generated programs have found, each shrunk to the least that shows it."""
+
+import pytest
+from fidelity_outcome import require_equal_readers, require_fidelity
+from fidelity_program import Program
+
+from vtx.vmm import Ept, Shadow, Vmm
+
+FOUND = {
+    "a fault whose delivery exits for a missing translation pushes RF": Program(
+        "long", ("mov eax, [TEST + 0x3000]", "ud2")
+    ),
+    "a single-step trap ends HLT": Program("long", ("push 0x302; popf; sti; hlt",)),
+    "a double fault behind an injected page fault pushes RF clear": Program(
+        "paged", ("mov word ptr [IDT + 14 * 8 + 2], 0x40; mov eax, [ABSENT]",)
+    ),
+}
+
+
+@pytest.mark.parametrize("vmm", [Ept, Shadow])
+@pytest.mark.parametrize("program", FOUND.values(), ids=FOUND.keys())
+def test_a_program_that_once_told_a_vmm_from_the_bare_machine_no_longer_does(
+    vmm: type[Vmm], program: Program
+) -> None:
+    require_fidelity(vmm, program)
+
+
+@pytest.mark.parametrize("program", FOUND.values(), ids=FOUND.keys())
+def test_both_readers_run_what_was_found_alike(program: Program) -> None:
+    require_equal_readers(program)
