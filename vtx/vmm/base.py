@@ -247,7 +247,7 @@ class Vmm:
             rip = state.read("rip")
             state.rflags &= ~RFLAGS_RF  # see handle_triple_fault
             self._ending = Ending("triple_fault", message=f"triple fault at rip {rip:#x}")
-        self.halted = activity == 1
+        self.halted = activity == 1 and not state.read("pending_debug")  # a trap ends HLT
         self.vcpu.store_to_vmcs(self.control_registers())
 
     def read_guest_state(self) -> None:
