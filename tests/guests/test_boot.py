@@ -21,7 +21,10 @@ GUESTS = Path(__file__).parents[2] / "guests"
 NAMES = sorted(path.stem for path in GUESTS.glob("*/*.toml"))
 STYLES = ["bare", "ept", "shadow"]
 
-NOT_IN_EVERY_STYLE: dict[tuple[str, str], str] = {}
+NOT_IN_EVERY_STYLE: dict[tuple[str, str], str] = {
+    ("vmx", "ept"): "is a hypervisor itself: no style gives its guest VMX",
+    ("vmx", "shadow"): "is a hypervisor itself: no style gives its guest VMX",
+}
 """(guest, style) -> why it cannot run there. At most three rows."""
 
 NO_MANIFEST = {"c": "compiled by the system's compiler, see test_boot_c.py", "include": "no guest"}
@@ -37,6 +40,7 @@ def options_of(name: str, image: bytes, **changes: Any) -> RunOptions:
     size = int(manifest["memory"].removesuffix("M")) << 20
     given = {
         "memory": size,
+        "cpu": manifest.get("cpu", RunOptions.cpu),
         "append": manifest.get("append", ""),
         "max_instructions": manifest["max_instructions"],
     }

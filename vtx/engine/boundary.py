@@ -1,6 +1,6 @@
 """What happens between two instructions, in the architecture's order of priority.
 
-Debug traps, monitor trap flag, VMX-preemption timer, NMI and interrupt windows, NMIs and
+Monitor trap flag, debug traps, VMX-preemption timer, NMI and interrupt windows, NMIs and
 maskable interrupts (SDM 3A, Prioritization of Concurrent Events; SDM 3C, VM-Exit Conditions
 and Priority). It decides *that* something happens; the routines of the algebra do it.
 """
@@ -125,7 +125,7 @@ class Boundary:
             if enabled and executes and words[_S[f"dr{n}"]] == gva:
                 hit |= 1 << n
         if hit:
-            self.engine.deliver("deliver_debug_fault", hit)
+            self._deliver("deliver_debug_fault", hit)
         return bool(hit)
 
     # --- events ------------------------------------------------------------------------------
@@ -138,14 +138,25 @@ class Boundary:
             self.source.advance(self.cpu.now())
         in_guest = words[_VMX] == 2
         if words[_EVENT]:  # injected by the VM entry that has just completed
-            self.engine.deliver("deliver_event")
+            self._deliver("deliver_event")
             return True
+        if in_guest and words[_MTF]:
+            words[_MTF] = 0
+            return self._exit(_EXIT_MTF)
         if words[_PENDING] & _PENDING_TRAPS and not words[_BLOCKING] & BLOCKING_MOV_SS:
-            self.engine.deliver("deliver_debug_trap")
+            self._deliver("deliver_debug_trap")
             return True
         if in_guest and self._vmx_event():
             return True
         return self._nmi() or self._interrupt_window() or self._interrupt()
+
+    def _deliver(self, routine: str, *args: int) -> None:
+        """Deliver an event. Under the monitor trap flag a VM exit waits behind the delivery,
+        before the handler's first instruction (SDM 3C, Monitor Trap Flag)."""
+        words = self.cpu.words
+        self.engine.deliver(routine, *args)
+        if words[_VMX] == 2 and words[_PROC] & _PROC_MTF:
+            words[_MTF] = 1
 
     def _exit(self, reason: int) -> bool:
         self.engine.deliver("exit_between_instructions", reason)
@@ -156,9 +167,6 @@ class Boundary:
         if words[_TPR_BELOW]:
             words[_TPR_BELOW] = 0
             return self._exit(_EXIT_TPR_BELOW_THRESHOLD)
-        if words[_MTF]:
-            words[_MTF] = 0
-            return self._exit(_EXIT_MTF)
         if words[_PIN] & _PIN_TIMER and self.cpu.now() >= words[_TIMER]:
             return self._exit(_EXIT_TIMER)
         blocked = words[_BLOCKING] & (BLOCKING_NMI | BLOCKING_MOV_SS | BLOCKING_STI)
@@ -174,8 +182,9 @@ class Boundary:
         if words[_BLOCKING] & (BLOCKING_NMI | BLOCKING_MOV_SS) and not exits:
             return False
         self.source.take_nmi()
-        words[_ACTIVITY] = ACTIVE
-        self.engine.deliver("deliver_nmi")
+        if not exits:  # a VM exit saves the state in which the NMI found the guest
+            words[_ACTIVITY] = ACTIVE
+        self._deliver("deliver_nmi")
         return True
 
     def _interrupt_window(self) -> bool:
@@ -198,7 +207,7 @@ class Boundary:
         if not words[_RFLAGS] & RFLAGS_IF or words[_BLOCKING] & 3:
             return False
         words[_ACTIVITY] = ACTIVE
-        self.engine.deliver("deliver_interrupt", self.source.acknowledge_interrupt())
+        self._deliver("deliver_interrupt", self.source.acknowledge_interrupt())
         return True
 
     def _acknowledged_on_exit(self) -> tuple[int, int]:

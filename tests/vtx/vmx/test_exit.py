@@ -7,6 +7,7 @@ import pytest
 from tests.vtx.vmx.bench import (
     CPUID,
     GUEST_CODE,
+    GUEST_HANDLER,
     GUEST_STACK,
     HOST_CODE,
     NOP,
@@ -203,6 +204,26 @@ def test_an_nmi_exit_leaves_the_host_blocked_and_the_guest_not(quick: bool) -> N
     assert bench.vmread("EXIT_INTERRUPTION_INFO") == VALID | 2 << 8 | 2
     assert bench.word("interruptibility") == 8
     assert bench.vmread("GUEST_INTERRUPTIBILITY_STATE") == 0
+
+
+@READERS
+def test_an_nmi_that_wakes_a_halted_guest_finds_it_in_hlt(quick: bool) -> None:
+    fields = {"PINBASED_CONTROLS": controls("pin", "NMI_EXITING"), "GUEST_ACTIVITY_STATE": 1}
+    bench = Bench(quick, guest=NOP, fields=fields)
+    assert _run_with(bench, Source(nmi=True)) == EXITS.EXCEPTION_OR_NMI
+    assert bench.vmread("GUEST_ACTIVITY_STATE") == 1
+
+
+@READERS
+def test_an_interrupt_is_delivered_before_the_monitor_trap(quick: bool) -> None:
+    fields = {
+        "PROCBASED_CONTROLS": controls("proc", "MONITOR_TRAP_FLAG"),
+        "GUEST_RFLAGS": 1 << 9 | 2,
+    }
+    bench = Bench(quick, guest=NOP, fields=fields)
+    bench.use_idt(0x31, NOP)
+    assert _run_with(bench, Source(vector=0x31)) == EXITS.MONITOR_TRAP_FLAG
+    assert bench.vmread("GUEST_RIP") == GUEST_HANDLER
 
 
 @READERS
