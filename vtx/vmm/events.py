@@ -13,7 +13,8 @@ from vtx.vmm.port import Port
 from vtx.vmm.vm import VirtualMachine
 
 RFLAGS_IF, RFLAGS_RF = 1 << 9, 1 << 16
-DEBUG, DOUBLE_FAULT, DR6_BD = 1, 8, 1 << 13
+DEBUG, DOUBLE_FAULT, RFLAGS_TF = 1, 8, 1 << 8
+DR6_BD, DR6_BREAKPOINTS = 1 << 13, 0xF
 STI_OR_MOV_SS, NMI_BLOCKED = 3, 8
 EXTERNAL, NMI, HARDWARE_EXCEPTION = 0, 2, 3
 SOFTWARE_INTERRUPT, PRIVILEGED_EXCEPTION, SOFTWARE_EXCEPTION = 4, 5, 6
@@ -116,8 +117,14 @@ class EventEntry:
             return self._resume_flag
         is_fault = type_ == HARDWARE_EXCEPTION and info & 0xFF != DOUBLE_FAULT
         if info & 0xFF == DEBUG:  # of these only general detect is a fault that pushes RF
-            is_fault = is_fault and bool(self._port.register("dr6") & DR6_BD)
+            is_fault = is_fault and self._general_detect()
         return RFLAGS_RF if is_fault else 0
+
+    def _general_detect(self) -> bool:
+        """The debug exception being delivered is DR7.GD's. DR6.BD alone does not say so: it
+        stays set until the guest clears it, while later traps are delivered."""
+        dr6, rflags = self._port.register("dr6"), self._port.vmread("GUEST_RFLAGS")
+        return bool(dr6 & DR6_BD) and not dr6 & DR6_BREAKPOINTS and not rflags & RFLAGS_TF
 
     def end_shadow(self) -> None:
         """An instruction was completed: blocking by STI and MOV SS is over."""
