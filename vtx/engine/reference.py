@@ -17,8 +17,10 @@ from vtx.engine.translate import LONGEST, Translated, translate_bytes
 from vtx.isa.key import Key, current_key
 from vtx.isa.layout import SLOTS
 from vtx.isa.program import Access, Privilege
+from vtx.isa.task_switch import PENDING_TASK_TRAP
 from vtx.machine.cpu import EXIT, FAULT, OK, SOFTWARE_EVENT, Cpu
 
+_PENDING = SLOTS["pending_debug"]
 _CS_BASE, _CS_LIMIT, _CS_AR = SLOTS["cs_base"], SLOTS["cs_limit"], SLOTS["cs_ar"]
 _MOST_STEPS = 24
 _MOST_BLOCKS = 60_000
@@ -79,10 +81,15 @@ class Reference:
     def settle(self, status: int) -> None:
         """Deliver what a program ended in, until something is ready to run."""
         self.raised = status == SOFTWARE_EVENT
-        while status != OK:
-            self.cpu.breakpoints.hits = 0  # the program did not complete
-            handler = _HANDLERS[status]
-            status = OK if self.call(handler) is not None else self.cpu.status
+        while True:
+            while status != OK:
+                self.cpu.breakpoints.hits = 0  # the program did not complete
+                handler = _HANDLERS[status]
+                status = OK if self.call(handler) is not None else self.cpu.status
+            if not self.cpu.words[_PENDING] & PENDING_TASK_TRAP:
+                break
+            # The debug trap of a task switch belongs to it; the VMCS has no place for it.
+            status = OK if self.call("deliver_debug_trap") is not None else self.cpu.status
         self.key = current_key(self.cpu.words)
 
     def deliver(self, routine: str, *args: int) -> None:

@@ -13,6 +13,7 @@ from vtx.isa.builder import Builder, Value, routine_
 from vtx.isa.descriptors import in_long_mode
 from vtx.isa.key import CR0_PE
 from vtx.isa.rflags import RF
+from vtx.isa.task_switch import TASK_SWITCH
 
 EXTERNAL, NMI, HARDWARE, SOFTWARE_INTERRUPT, PRIVILEGED, SOFTWARE_EXCEPTION = 0, 2, 3, 4, 5, 6
 """Event types, as in the VMCS interruption-information fields."""
@@ -177,9 +178,16 @@ def deliver_double_fault(b: Builder) -> None:
 
 @routine_()
 def deliver_software_event(b: Builder) -> None:
-    """The event of INT n, INT3, INTO or INT1; the instruction retires with its delivery."""
+    """The event of INT n, INT3, INTO or INT1; the instruction retires with its delivery.
+
+    So does a CALL, JMP or IRET that switches tasks.
+    """
     b.is_resync = True
     kind, vector = b.get("event_type"), b.get("event_vector")
+    with b.if_(kind == TASK_SWITCH):
+        b.call("switch_tasks", vector.trunc(16), b.get("event_error", 8), b.const(1, 0))
+        b.put("retired", b.get("retired") + 1)
+        b.return_()
     with b.if_(kind != SOFTWARE_INTERRUPT):
         b.put("exit_length", b.get("event_length"))
         none = b.const(64, 0)

@@ -33,13 +33,13 @@ from vtx.isa.descriptors import (
 from vtx.isa.key import AR_D, AR_UNUSABLE
 from vtx.isa.program import Access, Privilege
 from vtx.isa.rflags import AC, IF, TF, VM, read_rflags
+from vtx.isa.task_switch import BY_GATE
 
 _USER = Access(True, Privilege.USER, True)
 _SUPERVISOR = Access(True, Privilege.SUPERVISOR, True)
 _SUPERVISOR_AC = Access(True, Privilege.SUPERVISOR_AC, True)
 _GATE32 = 8  # bit of a gate's type: 32-bit frames
 WRAP32 = 0xFFFF_FFFF
-EXIT_TASK_SWITCH = 9
 
 
 def _store(b: Builder, width: int, gva: Value, value: Value, cpl: Value) -> None:
@@ -106,17 +106,20 @@ def inner_stack_segment(b: Builder, selector: Value, level: Value, ext: Value) -
     b.return_(base_of(descriptor), limit_of(descriptor), rights | TYPE_ACCESSED)
 
 
-def _task_gate(b: Builder, gate: Value, error: Value) -> None:
-    """A task gate: a VM exit from a guest; task switches themselves are not built."""
-    with b.if_(b.get("vmx", 8) == 2):
-        source_idt = 3 << 30
-        software = b.any_of(*(b.get("event_type") == n for n in (4, 5, 6)))
-        length = software.select(b.get("event_length"), b.const(64, 0))
-        b.put("exit_qualification", gate.bits(31, 16) | source_idt)
-        b.put("exit_length", length)
-        b.put("exit_info", 0)
-        b.exit(EXIT_TASK_SWITCH)
-    b.fault(GP, error)
+@routine_(16, 1, 32)
+def deliver_by_task(b: Builder, selector: Value, resume: Value, ext: Value) -> None:
+    """Switch to the task that a task gate names; its stack gets the error code, if any."""
+    b.call("switch_tasks", selector, BY_GATE, resume)
+    with b.if_(b.get("event_has_error", 1)):
+        wide, rights = b.get("tr_ar").bit(3), b.get("ss_ar", 32)
+        wrap = ((rights & AR_D) != 0).select(b.const(64, WRAP32), b.const(64, 0xFFFF))
+        top, base = b.get("rsp") & wrap, b.get("ss_base")
+        size = wide.select(b.const(64, 4), b.const(64, 2))
+        (room,) = b.call("stack_has_room", b.get("ss_limit"), top, rights, size)
+        b.fault_if(~room, SS, ext)
+        final = _push_error(b, base, top, wrap, current_cpl(b), wide)
+        b.put("rsp", final | (b.get("rsp") & ~wrap & WRAP32))
+    b.return_()
 
 
 def push_frame(
@@ -148,7 +151,8 @@ def deliver_protected(b: Builder, resume: Value) -> None:
     check_gate_privilege(b, gate_rights, old_cpl, ext)
     b.fault_if(~gate_rights.bit(7), NP, gate_error)
     with b.if_(kind == TASK_GATE):
-        _task_gate(b, gate, gate_error)
+        b.call("deliver_by_task", (gate >> 16).trunc(16), resume, ext)
+        b.return_()
 
     selector = (gate >> 16).trunc(16)
     b.fault_if(is_null(selector), GP, ext)

@@ -1,8 +1,8 @@
 """Far control transfers: JMP far, CALL far, RETF, through code segments and call gates.
 
 JMP and CALL are one mnemonic each with their near forms; that family calls `jump_far` and
-`call_far`. Hardware task switches are not built: a TSS or task gate is #GP(selector) (a VM exit
-from a guest). What a call gate does to the stack stands in `isa.call_gates`.
+`call_far`. What a call gate does to the stack stands in `isa.call_gates`; a TSS or a task gate
+ends the instruction in a task switch (`isa.task_switch`).
 Sources: SDM 2A, JMP; CALL; SDM 2B, RET; SDM 3A, Calling Other Code Segments or Tasks.
 """
 
@@ -33,9 +33,8 @@ from vtx.isa.descriptors import (
 from vtx.isa.instruction import Instruction, semantics
 from vtx.isa.interrupt_return import check_target, put_code_segment, return_outwards
 from vtx.isa.key import AR_D, AR_L
+from vtx.isa.task_switch import BY_CALL, BY_JMP, ask_for_task_switch
 
-EXIT_TASK_SWITCH = 9
-_TASK_CALL, _TASK_JMP = 0, 2 << 30
 _FAR_WIDTHS = {OpKind.FAR_BRANCH16: 16, OpKind.FAR_BRANCH32: 32}
 
 
@@ -73,7 +72,7 @@ def jump_far(i: Instruction) -> None:
     descriptor = _read(i, selector)
     rights = rights_of(descriptor)
     with i.if_((rights & 0x10) == 0):
-        _system_target(i, selector, rights, jumps=True)
+        _system_target(i, selector, descriptor, BY_JMP)
         target = _through_gate(i, selector, descriptor, rights)
         conforming = target.rights.bit(2)
         _check_gate_code(i, target)
@@ -96,7 +95,7 @@ def call_far(i: Instruction) -> None:
     descriptor = _read(i, selector)
     rights = rights_of(descriptor)
     with i.if_((rights & 0x10) == 0):
-        _system_target(i, selector, rights, jumps=False)
+        _system_target(i, selector, descriptor, BY_CALL)
         target = _through_gate(i, selector, descriptor, rights)
         _check_gate_code(i, target)
         _check_present(i, target)
@@ -177,8 +176,9 @@ def _push_return(i: Instruction, width: int) -> None:
 # --- gates -----------------------------------------------------------------------------------
 
 
-def _system_target(i: Instruction, selector: Value, rights: Value, *, jumps: bool) -> None:
+def _system_target(i: Instruction, selector: Value, descriptor: Value, source: int) -> None:
     """Only call gates go on; a TSS or task gate asks for a task switch."""
+    rights = rights_of(descriptor)
     error, kind = selector_error(selector), rights & 0xF
     if i.key.long:
         i.fault_if(kind != CALL_GATE, GP, error)
@@ -191,11 +191,8 @@ def _system_target(i: Instruction, selector: Value, rights: Value, *, jumps: boo
     i.fault_if(~rights.bit(7), NP, error)
     if not i.key.long:
         with i.if_(is_task):
-            if i.non_root:
-                source = _TASK_JMP if jumps else _TASK_CALL
-                i.vm_exit(EXIT_TASK_SWITCH, selector.zext(64) | source)
-            else:
-                i.fault(GP, error)
+            named = (descriptor >> 16).trunc(16)
+            ask_for_task_switch(i, (kind == TASK_GATE).select(named, selector), source)
 
 
 def _through_gate(i: Instruction, gate: Value, descriptor: Value, rights: Value) -> Target:

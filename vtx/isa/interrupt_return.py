@@ -9,6 +9,7 @@ Instruction Behavior in VMX Non-Root Operation.
 from vtx.isa.builder import Builder, Value, routine_
 from vtx.isa.descriptors import (
     SS,
+    SYSTEM_READ,
     TYPE_ACCESSED,
     base_of,
     dpl_of,
@@ -20,7 +21,7 @@ from vtx.isa.descriptors import (
     rights_of,
     selector_error,
 )
-from vtx.isa.instruction import GP, NP, TS, Instruction, semantics
+from vtx.isa.instruction import GP, NP, Instruction, semantics
 from vtx.isa.key import AR_D, AR_L, AR_UNUSABLE
 from vtx.isa.rflags import (
     AC,
@@ -39,10 +40,11 @@ from vtx.isa.rflags import (
     read_rflags,
     write_rflags,
 )
+from vtx.isa.task_state import LINK
+from vtx.isa.task_switch import BY_IRET, ask_for_task_switch
 
 PIN_NMI_EXITING, PIN_VIRTUAL_NMIS = 1 << 3, 1 << 5
 BLOCKING_NMI = 1 << 3
-EXIT_TASK_SWITCH = 9
 _ALWAYS = ARITHMETIC | TF | DF | NT
 _SYSTEM = RF | AC | ID
 
@@ -98,14 +100,10 @@ def iret(i: Instruction) -> None:
 
 
 def _leave_task(i: Instruction) -> None:
-    """NT = 1 is a task switch: a VM exit from a guest; not built otherwise."""
+    """NT = 1: back to the task that the present TSS links to."""
     with i.if_((i.get("rflags") & NT) != 0):
-        if i.non_root:
-            link = i.load(16, i.get("tr_base"), i.access())
-            source_iret = 1 << 30
-            i.vm_exit(EXIT_TASK_SWITCH, link.zext(64) | source_iret)
-        else:
-            i.fault(TS, selector_error(i.get("tr_sel", 16)))
+        link = i.load(16, i.get("tr_base") + LINK, SYSTEM_READ)
+        ask_for_task_switch(i, link, BY_IRET)
 
 
 def _frame(i: Instruction, width: int, count: int) -> list[Value]:

@@ -53,7 +53,6 @@ class Service(Enum):
     TPR_WRITE = ("tpr_write", (8,), ())
     FLUSH_TLB = ("flush_tlb", (8, 64, 64), ())  # Flush kind, first and second operand
     CONTEXT = ("context", (), ())  # a paging control, CR3, VPID or EPTP changed
-    TASK_SWITCH = ("task_switch", (16, 8, 64), (1,))  # selector, source, next rip -> done
     VMENTRY = ("vmentry", (), ())  # VM entry is complete
     VMEXIT = ("vmexit", (), ())  # a VM exit is complete
 

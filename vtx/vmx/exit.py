@@ -107,9 +107,10 @@ def vm_exit(b: Builder) -> None:
     # A fault's saved image has RF set; a debug exception's may be a trap's.
     is_fault = (kind == _TYPE_EXCEPTION) & ((intr_info & 0xFF) != 1)
     # Translation exits leave RF as the instruction found it, so that it can be tried again, or as
-    # the event that was being delivered would have pushed it.
+    # the event that was being delivered would have pushed it; so do exits for a task gate.
     translation = (reason == EXITS.EPT_VIOLATION) | (reason == EXITS.EPT_MISCONFIGURATION)
-    retried = translation & b.get("resume_flag", 1)
+    task_gate = (reason == EXITS.TASK_SWITCH) & (b.get("event_valid") != 0)
+    retried = (translation | task_gate) & b.get("resume_flag", 1)
     b.call("save_guest", (caused_by_event & is_fault) | retried)
     b.put("resume_flag", 0)
     is_nmi = caused_by_event & (kind == _TYPE_NMI)

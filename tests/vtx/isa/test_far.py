@@ -164,7 +164,3 @@ def test_real_mode_far_calls_shift_the_selector(real):
     real.run("call 0x600:0x10", most=1)
     assert (real["cs_base"], real["rip"], real["rsp"]) == (0x6000, 0x10, 0x7FFC)
     assert (real.read(0x7FFC, 2), real.read(0x7FFE, 2)) == (5, CODE >> 4)
-
-
-def test_task_segments_are_refused(protected):
-    assert protected.fault("jmp 0x78:0") == (GP, 0x78)
