@@ -43,6 +43,7 @@ class Vmm:
         self._launched = False
         self._ending: Ending | None = None
         self._handlers: dict[int, Callable[[Exit], Action]] = {}
+        self._layout = vm.platform.bus.layout_version
 
     # --- what a style decides ------------------------------------------------------------------
     def plan(self) -> ControlPlan:
@@ -70,6 +71,10 @@ class Vmm:
 
     def set_up(self) -> None:
         """Style-specific VMCS fields, before the first entry."""
+
+    def forget_translations(self) -> None:
+        """Pages of guest-physical memory turned from RAM to device or back (the guest moved its
+        local APIC): nothing mapped before is to be relied on."""
 
     def shadow_statistics(self) -> dict[str, int] | None:
         """Counts of shadow paging, where there is any."""
@@ -248,6 +253,9 @@ class Vmm:
             state.rflags &= ~RFLAGS_RF  # see handle_triple_fault
             self._ending = Ending("triple_fault", message=f"triple fault at rip {rip:#x}")
         self.halted = activity == 1 and not state.read("pending_debug")  # a trap ends HLT
+        if self._layout != self.vm.platform.bus.layout_version:
+            self._layout = self.vm.platform.bus.layout_version
+            self.forget_translations()
         self.vcpu.store_to_vmcs(self.control_registers())
 
     def read_guest_state(self) -> None:

@@ -25,6 +25,7 @@ class EptTables:
 
     def __init__(self, port: Port, pool: FramePool) -> None:
         self._port, self._pool = port, pool
+        self._below: list[int] = []
         self.root = pool.take()
 
     @property
@@ -39,13 +40,23 @@ class EptTables:
             place = table + (gpa >> level & 0x1FF) * 8
             entry = self._port.load(place)
             if not entry:
-                entry = self._pool.take() | READ_WRITE_EXECUTE
+                self._below.append(self._pool.take())
+                entry = self._below[-1] | READ_WRITE_EXECUTE
                 self._port.store(place, entry)
             table = entry & _FRAME
         inside = (1 << shift) - 1
         leaf = hpa & ~inside | READ_WRITE_EXECUTE | WRITE_BACK
         large = LARGE if shift > PAGE_4K else 0
         self._port.store(table + (gpa >> shift & 0x1FF) * 8, leaf | large)
+
+    def clear(self) -> None:
+        """Map nothing; translations derived from the tables are dropped."""
+        for place in range(self.root, self.root + 0x1000, 8):
+            self._port.store(place, 0)
+        for hpa in self._below:
+            self._pool.give_back(hpa)
+        self._below.clear()
+        self._port.invept(self.pointer)
 
 
 class Ept(Vmm):
@@ -79,10 +90,14 @@ class Ept(Vmm):
             self.port.invvpid(VPID)
         return control
 
+    def forget_translations(self) -> None:
+        """All of EPT: it is filled again as pages are touched."""
+        self.tables.clear()
+
     def handle_ept_violation(self, exit: Exit) -> Action:
         """Map RAM that is touched for the first time; devices are completed."""
         hpa = self.vm.frames.frame_of(exit.gpa >> 12)
-        if hpa is None:
+        if hpa is None or self.vm.platform.bus.ram_offset(exit.gpa) < 0:
             return Complete("access a device")
         inside = exit.gpa & ((1 << self.page_shift) - 1) & _FRAME
         self.tables.map(exit.gpa, hpa - inside, self.page_shift)

@@ -283,6 +283,10 @@ class Shadow(Vmm):
             if not users:
                 del self._mappings[leaf.gpn]
 
+    def forget_translations(self) -> None:
+        """Every shadow, since any of them may map the pages."""
+        self.drop_everything()
+
     def drop_everything(self) -> None:
         """Forget every shadow; they are filled again by faults."""
         for space in self.spaces.values():

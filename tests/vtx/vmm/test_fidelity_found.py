@@ -14,6 +14,25 @@ FOUND = {
     "a double fault behind an injected page fault pushes RF clear": Program(
         "paged", ("mov word ptr [IDT + 14 * 8 + 2], 0x40; mov eax, [ABSENT]",)
     ),
+    "a single-step trap behind a general-detect fault pushes RF clear": Program(
+        "paged",
+        (
+            "mov eax, 0x2400; mov dr7, eax; mov ebx, dr0",
+            "push USER_DS; push USER_STACK; push 0x302; push USER_CS32; push PAYLOAD + 2 * SLOT; iretd",
+        ),
+    ),
+    "a local APIC moved onto RAM hides it": Program(
+        "unpaged", ("mov ecx, 0x1b; mov eax, 0x100900; xor edx, edx; wrmsr",)
+    ),
+    "RAM shows again where the local APIC was": Program(
+        "long",
+        (
+            "mov ecx, 0x1b; mov eax, 0x10c900; xor edx, edx; wrmsr",
+            "mov eax, [0x10c020]",
+            "mov ecx, 0x1b; mov eax, 0xfee00900; xor edx, edx; wrmsr",
+            "mov eax, [0x10c020]",
+        ),
+    ),
 }
 
 
