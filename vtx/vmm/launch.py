@@ -13,6 +13,8 @@ from vtx.machine.loader import ImageError, load_image
 from vtx.spec import SpecError
 from vtx.trace import End, Event, Input
 from vtx.vmm.ending import Ending
+from vtx.vmm.frames import OutOfFramesError
+from vtx.vmm.port import VmxError
 from vtx.vmm.session import BareSession, Session
 from vtx.vmm.styles import LaunchError, resolve_style
 from vtx.vmm.virtual import VirtualSession
@@ -97,6 +99,8 @@ def launch(options: RunOptions) -> Launched:
             )  # fmt: skip
     except ImageError as error:
         raise LaunchError(str(error)) from None
+    except (VmxError, OutOfFramesError) as error:
+        raise LaunchError(f"--vmm {style.name}: {error}") from None
     except (ValueError, OSError) as error:
         raise LaunchError(f"-m {options.memory}: {error}") from None
     if options.console_input:
