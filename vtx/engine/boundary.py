@@ -92,7 +92,9 @@ class Boundary:
         resume = words[_RFLAGS] & RFLAGS_RF
         monitored = words[_VMX] == 2 and words[_PROC] & _PROC_MTF
         before = words[_RETIRED]
-        if not resume and words[_DR7] & 0xFF and self._instruction_breakpoint():
+        # Behind MOV SS and POP SS breakpoints are suppressed as by RF.
+        suppressed = resume or words[_BLOCKING] & BLOCKING_MOV_SS
+        if not suppressed and words[_DR7] & 0xFF and self._instruction_breakpoint():
             return
         # RF holds for one instruction; what an IRET loads is for the one behind it.
         words[_RFLAGS] &= ~RFLAGS_RF

@@ -122,6 +122,15 @@ def watch(*conditions: tuple[str, int, int], at: int = 0) -> str:
     return "\n".join([*lines, f"mov eax, {dr7}", "mov dr7, rax\n"])
 
 
+INT3_GATE = """
+        lea rax, [rip + three]
+        lea rdi, [rip + idt + 3 * 16]
+        mov [rdi], ax
+        mov word ptr [rdi + 2], cs
+        mov word ptr [rdi + 4], 0x8e00
+        shr rax, 16
+        mov [rdi + 6], ax
+"""
 WRITE, IO, ACCESS = 1, 2, 3
 BYTE, WORD, QUAD, LONG = range(4)
 
@@ -232,6 +241,39 @@ def test_loading_ss_holds_a_data_breakpoint_back_for_one_instruction(debug: Debu
     assert debug(body).hits == [("b", 1)]
 
 
+def test_loading_ss_suppresses_an_instruction_breakpoint(debug: Debug) -> None:
+    body = watch(("rip + here", 0, BYTE)) + "mov eax, ss\nmov ss, eax\nhere: nop\nnop"
+    assert debug(body).hits == []
+
+
+def test_a_held_back_trap_outlives_a_vm_exit(debug: Debug) -> None:
+    prologue = "mov eax, ss\nmov [rbx], eax\npush rbx\n" + watch(("rbx", ACCESS, WORD))
+    found = debug(prologue + "xor eax, eax\nmov ss, [rbx]\na: cpuid\nb: pop rbx\nnop")
+    assert found.hits == [("b", 1)]
+
+
+def test_a_held_back_trap_comes_in_the_handler_of_a_software_interrupt(debug: Debug) -> None:
+    body = (
+        INT3_GATE
+        + "mov eax, ss\nmov [rbx], eax\n"
+        + watch(("rbx", ACCESS, WORD))
+        + "mov ss, [rbx]\nint3\nthree: add rsp, 40"
+    )
+    assert debug(body).hits == [("three", 1)]
+
+
+def test_a_breakpoint_that_is_not_enabled_is_not_met(debug: Debug) -> None:
+    body = watch(("rbx", WRITE, BYTE)) + "mov eax, 0x10400\nmov dr7, rax\nmov [rbx], eax\nnop"
+    assert debug(body).hits == []
+
+
+def test_a_write_in_device_space_is_met_too(debug: Debug) -> None:
+    prologue = "mov esi, 0xfee00080\n" + watch(("rsi", ACCESS, LONG))
+    assert debug(prologue + "mov [rsi], eax\na: mov eax, [rsi]\nb: nop").hits == [
+        ("a", 1), ("b", 1),
+    ]  # fmt: skip
+
+
 def test_general_detect_faults_and_is_cleared_for_the_handler(debug: Debug) -> None:
     body = "mov eax, 0x2400\nmov dr7, rax\nhere: mov rcx, dr7\nmov [rbx], rcx"
     found = debug(body)
@@ -240,9 +282,8 @@ def test_general_detect_faults_and_is_cleared_for_the_handler(debug: Debug) -> N
 
 def test_a_frame_pushed_over_a_watched_place_traps_in_the_handler(debug: Debug) -> None:
     body = (
-        "lea rax, [rip + three]\nlea rdi, [rip + idt + 3 * 16]\nmov [rdi], ax\n"
-        "mov word ptr [rdi + 2], cs\nmov word ptr [rdi + 4], 0x8e00\nshr rax, 16\n"
-        "mov [rdi + 6], ax\nand rsp, -16\n"
+        INT3_GATE
+        + "and rsp, -16\n"
         + watch(("rsp - 24", WRITE, QUAD))
         + "int3\nthree: add rsp, 40\nmov eax, 0x400\nmov dr7, rax"
     )

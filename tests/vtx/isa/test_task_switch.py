@@ -316,3 +316,47 @@ def test_an_entry_point_beyond_the_code_segment_faults_in_the_new_task(tasks):
     tasks.fill(cs=0x60)
     tasks.run(f"jmp {NEW_SELECTOR}:0", most=3)
     assert (bench.vector, bench.frame(1), bench["tr_sel"]) == (GP, TASK, NEW_SELECTOR)
+
+
+# --- VMX non-root operation ------------------------------------------------------------------
+
+TASK_SWITCH_EXIT, BY_CALL, BY_IRET, BY_JMP, BY_GATE = 9, 0, 1 << 30, 2 << 30, 3 << 30
+
+
+@pytest.mark.parametrize(
+    ("source", "by", "length", "vectoring"),
+    [
+        (f"call {NEW_SELECTOR}:0", BY_CALL, 7, 0), (f"jmp {NEW_SELECTOR}:0", BY_JMP, 7, 0),
+        (f"call {GATE}:0", BY_CALL, 7, 0), ("int 0x30", BY_GATE, 2, 1), ("ud2", BY_GATE, 0, 1),
+    ],
+)  # fmt: skip
+def test_a_guests_task_switch_is_a_vm_exit(tasks, source, by, length, vectoring):
+    bench = tasks.bench
+    bench["vmx"] = 2
+    tasks.gate_to(NEW_SELECTOR)
+    for vector in (6, 0x30):
+        tasks.gate_to(NEW_SELECTOR, at=vector)
+    assert bench.exits(source)
+    assert registers(bench, "exit_reason", "exit_qualification", "exit_length", "event_valid") == (
+        TASK_SWITCH_EXIT, NEW_SELECTOR | by, length, vectoring,
+    )  # fmt: skip
+    assert registers(bench, "tr_sel", "rip") == (TSS_SELECTOR, CODE)
+    assert (tasks.kind(TSS_SELECTOR), tasks.kind(NEW_SELECTOR)) == (BUSY, AVAILABLE)
+
+
+def test_a_guests_return_to_its_link_is_a_vm_exit(tasks):
+    bench = tasks.bench
+    bench["vmx"] = 2
+    bench.write(TSS, NEW_SELECTOR, 2)
+    bench.write(GDT + NEW_SELECTOR, descriptor(NEW_TSS, 0x67, BUSY))
+    bench.state.rflags = 2 | NT
+    assert bench.exits("iretd")
+    assert registers(bench, "exit_qualification", "exit_length") == (NEW_SELECTOR | BY_IRET, 1)
+
+
+def test_a_guests_bad_tss_faults_instead_of_exiting(tasks):
+    bench = tasks.bench
+    bench["vmx"] = 2
+    bench.write(GDT + NEW_SELECTOR, descriptor(NEW_TSS, 0x66, AVAILABLE))
+    assert not bench.exits(f"jmp {NEW_SELECTOR}:0")
+    assert (bench.vector, bench.frame(0)) == (TS, NEW_SELECTOR)
