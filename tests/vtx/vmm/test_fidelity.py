@@ -14,7 +14,7 @@ from vtx.vmm import Ept, Shadow, Vmm
 VMMS: list[type[Vmm]] = [Ept, Shadow]
 CHECKS = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 IN_CI = settings(
-    max_examples=200, deadline=None, derandomize=True, database=None, suppress_health_check=CHECKS
+    max_examples=150, deadline=None, derandomize=True, database=None, suppress_health_check=CHECKS
 )
 CAMPAIGN = settings(IN_CI, max_examples=20_000, derandomize=False)
 
@@ -28,7 +28,7 @@ def test_a_generated_program_ends_under_a_vmm_as_on_the_bare_machine(
     require_fidelity(vmm, program)
 
 
-@settings(IN_CI, max_examples=60)
+@settings(IN_CI, max_examples=40)
 @given(programs())
 def test_both_readers_of_the_algebra_run_a_generated_program_alike(program: Program) -> None:
     require_equal_readers(program)

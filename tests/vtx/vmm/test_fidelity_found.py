@@ -18,7 +18,7 @@ FOUND = {
         "paged",
         (
             "mov eax, 0x2400; mov dr7, eax; mov ebx, dr0",
-            "push USER_DS; push USER_STACK; push 0x302; push USER_CS32; push PAYLOAD + 2 * SLOT; iretd",
+            "push USER_DS; push USER_STACK; push 0x302; push USER_CS32; push PAYLOAD + 128; iretd",
         ),
     ),
     "a local APIC moved onto RAM hides it": Program(
