@@ -19,8 +19,8 @@ HERE = Path(__file__).parent
 @pytest.mark.parametrize(
     ("name", "instructions", "every", "leaves"),
     [
-        ("kernel", None, 1, 10_000),
-        ("pagetables", None, 2, 10_000),
+        ("kernel", None, 3, 10_000),
+        ("pagetables", None, 6, 10_000),
         ("multiboot32", None, 1, 1000),
         ("unpaged32", 20_000, 1, 100),
         ("faults", 20_000, 4, 100),
