@@ -37,7 +37,7 @@ def events(long: bool) -> Steps:
         do=st.sampled_from((
             "nop", "int3", "int1", "ud2", "int 0x80", "hlt", "sti", "cli", "pushf", "popf", "cpuid",
             "in al, 0x60", "mov eax, [TEST + 0x7080]", "mov eax, [ABSENT]", "mov eax, [TEST]",
-            "rdtsc", "mov eax, cr0", "rep stosb", "pause",
+            "rdtsc", "rep stosb", "pause",
         )),
     )  # fmt: skip
 
