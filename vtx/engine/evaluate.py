@@ -19,7 +19,7 @@ _EXIT_REASON = SLOTS["exit_reason"]
 _VECTOR, _ERROR, _HAS_ERROR = (SLOTS[f"fault_{n}"] for n in ("vector", "error", "has_error"))
 
 Results = tuple[int, ...]
-_MOST_PREPARED = 50_000
+_MOST_PREPARED = 20_000
 
 
 @dataclass

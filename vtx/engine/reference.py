@@ -23,7 +23,7 @@ from vtx.machine.cpu import EXIT, FAULT, OK, SOFTWARE_EVENT, Cpu
 _PENDING = SLOTS["pending_debug"]
 _CS_BASE, _CS_LIMIT, _CS_AR = SLOTS["cs_base"], SLOTS["cs_limit"], SLOTS["cs_ar"]
 _MOST_STEPS = 24
-_MOST_BLOCKS = 60_000
+_MOST_BLOCKS = 20_000
 
 _HANDLERS = {FAULT: "deliver_fault", EXIT: "vm_exit", SOFTWARE_EVENT: "deliver_software_event"}
 """How a program ended -> the routine that carries on. A routine may end the same ways."""
@@ -44,6 +44,8 @@ class Translation:
     """Instructions in it."""
     resync: bool
     """The key or the interrupt state may differ behind it."""
+    repeats: bool = False
+    """Its last instruction is a repeated string instruction."""
 
 
 class Reference:
@@ -59,6 +61,8 @@ class Reference:
         self._blocks: dict[tuple[int, Key, bool], Translation] = {}
         self._of_page: dict[int, list[tuple[int, Key, bool]]] = {}
         self.key = current_key(cpu.words)
+        self.repeats = False
+        """The last block ended in a repeated string instruction, complete or not."""
         self.raised = False
         """The last program that did not simply complete was INT n or one of its kin."""
         cpu.translator = self._translator()
@@ -114,6 +118,7 @@ class Reference:
             if found is None:
                 self.settle(self.cpu.status)
                 return True
+        self.repeats = found.repeats
         status = found.run()
         if status:
             self.settle(status)
@@ -216,12 +221,12 @@ class Reference:
     def _make(self, steps: list[Step], key: Key, last: Translated) -> Translation:
         resync = last.program.resync or last.program.alone
         if not self.quick:
-            return Translation(self._evaluated(steps[0], key), 1, resync)
+            return Translation(self._evaluated(steps[0], key), 1, resync, last.repeats)
         ip_mask = 0xFFFF_FFFF_FFFF_FFFF if key.bits == 64 else 0xFFFF_FFFF
         code = _block_code(steps, ip_mask)
         for step in steps:
             self._names.need(step.program.ops)
-        return Translation(self._names.block(code), len(steps), resync)
+        return Translation(self._names.block(code), len(steps), resync, last.repeats)
 
     def _evaluated(self, step: Step, key: Key) -> Callable[[], int]:
         words = self.cpu.words

@@ -16,7 +16,7 @@ from vtx.isa.instruction import SEMANTICS, UD, translate
 from vtx.isa.key import Key
 from vtx.isa.program import Program
 
-_MOST_PROGRAMS = 50_000
+_MOST_PROGRAMS = 20_000
 LONGEST = 15
 """Bytes of the longest legal instruction (SDM 2A, Instruction Format)."""
 
@@ -28,6 +28,8 @@ class Translated:
     program: Program
     length: int
     ends_block: bool
+    repeats: bool = False
+    """A string instruction with a repeat prefix: it jumps to itself between two iterations."""
 
 
 _programs: OrderedDict[tuple[bytes, Key, frozenset[str]], Translated] = OrderedDict()
@@ -66,7 +68,8 @@ def _translate(decoded: Decoded, code: bytes, key: Key, features: frozenset[str]
         return Translated(_fault_program("undefined", UD, None), decoded.len, True)
     program = translate(decoded, key, mnemonic)
     ends = program.alone or program.resync or not _only_falls_through(program)
-    return Translated(program, decoded.len, ends)
+    repeats = decoded.is_string_instruction and (decoded.has_rep_prefix or decoded.has_repne_prefix)
+    return Translated(program, decoded.len, ends, repeats)
 
 
 def _invalid(code: bytes, key: Key) -> Program:
