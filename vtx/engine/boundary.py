@@ -28,7 +28,7 @@ _RFLAGS, _ACTIVITY, _PENDING = _S["rflags"], _S["activity"], _S["pending_debug"]
 _BLOCKING, _BLOCKING_NEXT = _S["interruptibility"], _S["interruptibility_next"]
 _VMX, _PIN, _PROC = _S["vmx"], _S["pin_controls"], _S["proc_controls"]
 _RETIRED, _TPR_BELOW = _S["retired"], _S["tpr_below_threshold"]
-_EVENT, _RESUME = _S["event_valid"], _S["resume_flag"]
+_EVENT, _RESUME, _RIP = _S["event_valid"], _S["resume_flag"], _S["rip"]
 _TIMER, _MTF, _IDLE, _DR7 = _S["preemption_deadline"], _S["mtf_pending"], _S["idle"], _S["dr7"]
 
 
@@ -91,7 +91,7 @@ class Boundary:
         trap = words[_RFLAGS] & RFLAGS_TF
         resume = words[_RFLAGS] & RFLAGS_RF
         monitored = words[_VMX] == 2 and words[_PROC] & _PROC_MTF
-        before = words[_RETIRED]
+        before, rip = words[_RETIRED], words[_RIP]
         # Behind MOV SS and POP SS breakpoints are suppressed as by RF.
         suppressed = resume or words[_BLOCKING] & BLOCKING_MOV_SS
         if not suppressed and words[_DR7] & 0xFF and self._instruction_breakpoint():
@@ -110,9 +110,18 @@ class Boundary:
             # INT n and its kin clear TF without a trap (SDM 3B, Single-Step Exception Condition).
             if trap and not self.engine.raised:
                 words[_PENDING] |= PENDING_BS
+            if words[_RIP] == rip and self.engine.repeats:
+                self._between_iterations()
         words[_BLOCKING_NEXT] = 0
         if monitored and words[_VMX] == 2:
             words[_MTF] = 1
+
+    def _between_iterations(self) -> None:
+        """A breakpoint on a repeated instruction is met once, not by each iteration. A trap that
+        comes first pushes RF clear: a VMM that delivers it again could not know better."""
+        words = self.cpu.words
+        if words[_DR7] & 0xFF and not words[_PENDING] & _PENDING_TRAPS:
+            words[_RFLAGS] |= RFLAGS_RF
 
     def _instruction_breakpoint(self) -> bool:
         """Deliver #DB where DR7 enables a breakpoint on this instruction."""

@@ -223,6 +223,12 @@ def test_an_instruction_breakpoint_faults_until_rf_lets_it_pass(debug: Debug) ->
     assert (found.hits, found.resume) == ([("here", 1)], [0])
 
 
+def test_a_breakpoint_on_a_repeated_instruction_is_met_once(debug: Debug) -> None:
+    body = "mov r14d, 0x10000\nmov rdi, rbx\nmov ecx, 4\n" + watch(("rip + here", 0, BYTE))
+    found = debug(body + "here: rep stosb\nnop\nnop")
+    assert (found.hits, found.resume) == ([("here", 1)], [0])
+
+
 def test_single_step_and_a_data_breakpoint_are_one_exception(debug: Debug) -> None:
     body = watch(("rbx", WRITE, BYTE)) + (
         "pushfq\nor dword ptr [rsp], 0x100\npopfq\n"
