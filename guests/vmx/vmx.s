@@ -44,6 +44,7 @@ _start:
         call events
         call memory
         call failed_entries
+        call unpaged_guest
         begin "VMXOFF"
         check_status VM_SUCCEED, "vmxoff"
         check_fault VECTOR_UD, "vmptrst [rip + scratch]"
