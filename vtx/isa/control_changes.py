@@ -9,18 +9,18 @@ Address Mode; Initializing IA-32e Mode; PDPTE Registers; SDM 3D, VMX-Fixed Bits 
 from vtx.isa.builder import Builder, Value, routine_
 from vtx.isa.key import AR_L, EFER_LMA
 from vtx.isa.program import Flush, Service
+from vtx.spec.registers import CR0, CR4, EFER, MAXPHYADDR
 
 GP = 13
-CR0_PE, CR0_ET, CR0_NE, CR0_WP = 1, 1 << 4, 1 << 5, 1 << 16
-CR0_NW, CR0_CD, CR0_PG = 1 << 29, 1 << 30, 1 << 31
+CR0_PE, CR0_ET, CR0_NE, CR0_WP = CR0.PE, CR0.ET, CR0.NE, CR0.WP
+CR0_NW, CR0_CD, CR0_PG = CR0.NW, CR0.CD, CR0.PG
 CR0_DEFINED = 0xE005_003F
-CR4_PSE, CR4_PAE, CR4_PGE, CR4_VMXE = 1 << 4, 1 << 5, 1 << 7, 1 << 13
-CR4_PCIDE, CR4_SMEP, CR4_SMAP = 1 << 17, 1 << 20, 1 << 21
-EFER_LME = 1 << 8
+CR4_PSE, CR4_PAE, CR4_PGE, CR4_VMXE = CR4.PSE, CR4.PAE, CR4.PGE, CR4.VMXE
+CR4_PCIDE, CR4_SMEP, CR4_SMAP = CR4.PCIDE, CR4.SMEP, CR4.SMAP
+EFER_LME = EFER.LME
 UNRESTRICTED_GUEST, ACTIVATE_SECONDARY = 1 << 7, 1 << 31
 VMX_CR0_FIXED = CR0_PE | CR0_NE | CR0_PG
 """Bits of CR0 that must be 1 in VMX operation."""
-MAXPHYADDR = 39
 CR3_NO_FLUSH = 1 << 63
 _CR0_REMAPS = CR0_PE | CR0_WP | CR0_PG
 _CR4_REMAPS = CR4_PSE | CR4_PAE | CR4_PGE | CR4_PCIDE | CR4_SMEP | CR4_SMAP

@@ -15,16 +15,18 @@ from vtx.isa.descriptor_tables import require_no_umip
 from vtx.isa.exit_information import exit_when
 from vtx.isa.instruction import DB, GP, Instruction, RegisterOperand, gpr_index, semantics
 from vtx.isa.program import Service
+from vtx.spec import EXITS
+from vtx.spec.registers import CR0, CR4
 
-EXIT_CR_ACCESS, EXIT_MOV_DR = 28, 29
+EXIT_CR_ACCESS, EXIT_MOV_DR = EXITS.CR_ACCESS, EXITS.DR_ACCESS
 CR3_LOAD_EXITING, CR3_STORE_EXITING = 1 << 15, 1 << 16
 CR8_LOAD_EXITING, CR8_STORE_EXITING, USE_TPR_SHADOW = 1 << 19, 1 << 20, 1 << 21
 MOV_DR_EXITING = 1 << 23
 VIRTUAL_TPR = 0x80
 _TO_CR, _FROM_CR, _CLTS, _LMSW = 0, 1 << 4, 2 << 4, 3 << 4
 _LMSW_MEMORY, _FROM_DR = 1 << 6, 1 << 4
-CR0_PE, CR0_TS, CR0_LOW = 1, 1 << 3, 0xF
-CR4_DE, DR7_GD, DR6_BD = 1 << 3, 1 << 13, 1 << 13
+CR0_PE, CR0_TS, CR0_LOW = CR0.PE, CR0.TS, 0xF
+CR4_DE, DR7_GD, DR6_BD = CR4.DE, 1 << 13, 1 << 13
 _DR6_FIXED, _DR6_WRITABLE = 0xFFFF_0FF0, 0x1_E00F
 _DR7_FIXED, _DR7_WRITABLE = 0x400, 0xFFFF_2BFF
 

@@ -14,13 +14,14 @@ from vtx.isa.descriptors import in_long_mode
 from vtx.isa.key import CR0_PE
 from vtx.isa.rflags import RF
 from vtx.isa.task_switch import TASK_SWITCH
+from vtx.spec import EXITS
 
 EXTERNAL, NMI, HARDWARE, SOFTWARE_INTERRUPT, PRIVILEGED, SOFTWARE_EXCEPTION = 0, 2, 3, 4, 5, 6
 """Event types, as in the VMCS interruption-information fields."""
 DB, NMI_VECTOR, DOUBLE_FAULT, PAGE_FAULT, MACHINE_CHECK = 1, 2, 8, 14, 18
 _CONTRIBUTORY = (0, 10, 11, 12, 13)
 
-EXIT_EXCEPTION_OR_NMI, EXIT_TRIPLE_FAULT = 0, 2
+EXIT_EXCEPTION_OR_NMI, EXIT_TRIPLE_FAULT = EXITS.EXCEPTION_OR_NMI, EXITS.TRIPLE_FAULT
 PIN_NMI_EXITING = 1 << 3
 BLOCKING_NMI = 1 << 3
 SHUTDOWN = 2

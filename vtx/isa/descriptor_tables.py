@@ -29,10 +29,12 @@ from vtx.isa.exit_information import (
 from vtx.isa.features import code_of
 from vtx.isa.instruction import Instruction, MemoryOperand, semantics
 from vtx.isa.key import AR_UNUSABLE
+from vtx.spec import EXITS
+from vtx.spec.registers import CR4
 
 DESCRIPTOR_TABLE_EXITING = 1 << 2
-EXIT_GDTR_IDTR, EXIT_LDTR_TR = 46, 47
-CR4_UMIP = 1 << 11
+EXIT_GDTR_IDTR, EXIT_LDTR_TR = EXITS.GDTR_IDTR_ACCESS, EXITS.LDTR_TR_ACCESS
+CR4_UMIP = CR4.UMIP
 _BUSY = 2
 _NUMBERS = {"SGDT": 0, "SIDT": 1, "LGDT": 2, "LIDT": 3, "SLDT": 0, "STR": 1, "LLDT": 2, "LTR": 3}
 

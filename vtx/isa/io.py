@@ -13,8 +13,9 @@ from vtx.isa.instruction import GP, Instruction, MemoryOperand, semantics
 from vtx.isa.key import AR_UNUSABLE
 from vtx.isa.program import Service
 from vtx.isa.rflags import DF, iopl
+from vtx.spec import EXITS
 
-EXIT_IO_INSTRUCTION = 30
+EXIT_IO_INSTRUCTION = EXITS.IO_INSTRUCTION
 UNCONDITIONAL_IO_EXITING, USE_IO_BITMAPS = 1 << 24, 1 << 25
 _QUALIFICATION_IN, _QUALIFICATION_STRING = 1 << 3, 1 << 4
 _QUALIFICATION_REP, _QUALIFICATION_IMMEDIATE = 1 << 5, 1 << 6

@@ -9,12 +9,13 @@ from typing import NamedTuple, Protocol
 
 from vtx.isa.layout import SLOTS
 from vtx.isa.program import Privilege
+from vtx.spec.registers import ACCESS_RIGHTS, CR0, CR4, EFER, RFLAGS
 
-CR0_PE, CR0_AM, CR0_PG = 1 << 0, 1 << 18, 1 << 31
-CR4_SMAP = 1 << 21
-EFER_LMA = 1 << 10
-RFLAGS_VM, RFLAGS_AC = 1 << 17, 1 << 18
-AR_D, AR_L, AR_UNUSABLE = 1 << 14, 1 << 13, 1 << 16
+CR0_PE, CR0_AM, CR0_PG = CR0.PE, CR0.AM, CR0.PG
+CR4_SMAP = CR4.SMAP
+EFER_LMA = EFER.LMA
+RFLAGS_VM, RFLAGS_AC = RFLAGS.VM, RFLAGS.AC
+AR_D, AR_L, AR_UNUSABLE = ACCESS_RIGHTS.DB, ACCESS_RIGHTS.L, ACCESS_RIGHTS.UNUSABLE
 
 VMX_OFF, VMX_ROOT, VMX_NON_ROOT = 0, 1, 2
 

@@ -10,13 +10,14 @@ from iced_x86 import OpKind, Register, RegisterExt
 from vtx.isa import memory
 from vtx.isa.builder import Value
 from vtx.isa.instruction import NM, Instruction, RegisterOperand, semantics
+from vtx.spec.registers import CR0
 
 CONDITION_CODES = (
     "o", "no", "b", "ae", "e", "ne", "be", "a", "s", "ns", "p", "np", "l", "ge", "le", "g",
 )  # fmt: skip
 """Condition codes as iced spells them in mnemonics, in order of their encoding."""
 DIRECTION = 1 << 10
-CR0_MP, CR0_TS = 1 << 1, 1 << 3
+CR0_MP, CR0_TS = CR0.MP, CR0.TS
 
 # --- MOV -------------------------------------------------------------------------------------
 

@@ -16,16 +16,22 @@ from vtx.isa.instruction import GP, Instruction, semantics
 from vtx.isa.key import EFER_LMA
 from vtx.isa.layout import SLOTS
 from vtx.isa.program import Flush, Service
-from vtx.spec import Msr, msrs
+from vtx.spec import EXITS, Msr, msrs
+from vtx.spec.registers import CR0, CR4, EFER, MAXPHYADDR
 
-EXIT_RDPMC, EXIT_RDTSC, EXIT_RDMSR, EXIT_WRMSR, EXIT_RDTSCP = 15, 16, 31, 32, 51
+EXIT_RDPMC, EXIT_RDTSC, EXIT_RDMSR, EXIT_WRMSR, EXIT_RDTSCP = (
+    EXITS.RDPMC,
+    EXITS.RDTSC,
+    EXITS.RDMSR,
+    EXITS.WRMSR,
+    EXITS.RDTSCP,
+)
 USE_TSC_OFFSETTING, RDPMC_EXITING, RDTSC_EXITING = 1 << 3, 1 << 11, 1 << 12
 USE_MSR_BITMAPS = 1 << 28
 ENABLE_RDTSCP = 1 << 3
-CR4_TSD, CR4_PCE, CR4_VMXE = 1 << 2, 1 << 8, 1 << 13
-EFER_LME, EFER_NXE = 1 << 8, 1 << 11
-CR0_PG = 1 << 31
-MAXPHYADDR = 39
+CR4_TSD, CR4_PCE, CR4_VMXE = CR4.TSD, CR4.PCE, CR4.VMXE
+EFER_LME, EFER_NXE = EFER.LME, EFER.NXE
+CR0_PG = CR0.PG
 X2APIC_FIRST, X2APIC_LAST = 0x800, 0x8FF
 VMX_FIRST, VMX_LAST = 0x480, 0x4FF
 

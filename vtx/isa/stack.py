@@ -13,10 +13,11 @@ from vtx.isa.features import code_of
 from vtx.isa.instruction import GP, Instruction, MemoryOperand, semantics
 from vtx.isa.key import RFLAGS_AC, RFLAGS_VM
 from vtx.isa.layout import ARITHMETIC_FLAGS
+from vtx.spec.registers import CR4
 
 TF, IF, DF, IOPL, NT, RF = 1 << 8, 1 << 9, 1 << 10, 3 << 12, 1 << 14, 1 << 16
 VIF, VIP, ID = 1 << 19, 1 << 20, 1 << 21
-CR4_VME = 1 << 0
+CR4_VME = CR4.VME
 
 # --- PUSH and POP ----------------------------------------------------------------------------
 

@@ -8,8 +8,9 @@ from vtx.isa.builder import Value
 from vtx.isa.descriptors import is_canonical, put_segment
 from vtx.isa.instruction import GP, UD, Instruction, semantics
 from vtx.isa.rflags import DEFINED, IF, RF, VM, read_rflags, write_rflags
+from vtx.spec.registers import EFER
 
-EFER_SCE = 1
+EFER_SCE = EFER.SCE
 _CODE64, _CODE32, _DATA = 0xA09B, 0xC09B, 0xC093
 _DPL3 = 3 << 5
 

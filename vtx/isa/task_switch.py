@@ -45,17 +45,19 @@ from vtx.isa.task_state import (
     TaskState,
     read_task,
 )
+from vtx.spec import EXITS
+from vtx.spec.registers import CR0
 
 TS = 10
 BY_CALL, BY_IRET, BY_JMP, BY_GATE = range(4)
 """What asks for the switch, as in the exit qualification."""
 TASK_SWITCH = 8
 """Value of event_type for a task switch that an instruction asks for: an event of no vector."""
-EXIT_TASK_SWITCH = 9
+EXIT_TASK_SWITCH = EXITS.TASK_SWITCH
 PENDING_TASK_TRAP = 1 << 15
 """DR6.BT: the T flag of the new TSS asks for a debug trap before its first instruction."""
 BUSY = 2
-_CR0_TS, _CR0_PG = 1 << 3, 1 << 31
+_CR0_TS, _CR0_PG = CR0.TS, CR0.PG
 _DR7_LOCAL = 0x155  # L0 to L3, LE
 _BLOCKING_NMI = 8
 _WRAP32 = 0xFFFF_FFFF

@@ -9,10 +9,11 @@ Sources: SDM 3B, Debug Registers; Debug Exceptions (data and I/O breakpoint cond
 from typing import Protocol
 
 from vtx.isa.layout import SLOTS
+from vtx.spec.registers import CR4
 
 _DR7, _CR4 = SLOTS["dr7"], SLOTS["cr4"]
 _DR = tuple(SLOTS[f"dr{n}"] for n in range(4))
-CR4_DE = 1 << 3
+CR4_DE = CR4.DE
 ENABLES = 0xFF
 """L0 G0 ... L3 G3 of DR7."""
 EXECUTE, WRITE, IO, READ_WRITE = range(4)

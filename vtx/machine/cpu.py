@@ -19,6 +19,7 @@ from vtx.machine.bus import Bus
 from vtx.machine.code_watch import CodeWatch
 from vtx.machine.state import State
 from vtx.machine.tlb import PRIVILEGES, Tlb
+from vtx.spec.registers import CR4
 
 OK, FAULT, EXIT, SOFTWARE_EVENT = 0, 1, 2, 3
 """How a program ended: complete, a fault to deliver, a VM exit, an event of INT n and kin."""
@@ -46,7 +47,7 @@ _VMX, _PROC, _PROC2 = (SLOTS[n] for n in ("vmx", "proc_controls", "proc2_control
 _VPID, _EPTP, _STOP = (SLOTS[n] for n in ("vpid", "eptp", "stop"))
 _RETIRED, _IDLE = SLOTS["retired"], SLOTS["idle"]
 _PENDING_DEBUG, ENABLED_BREAKPOINT = SLOTS["pending_debug"], 1 << 12
-CR4_PCIDE = 1 << 17
+CR4_PCIDE = CR4.PCIDE
 SECONDARY, ENABLE_EPT, ENABLE_VPID = 1 << 31, 1 << 1, 1 << 5
 
 

@@ -10,6 +10,7 @@ Sources: SDM 3A, Paging; Access Rights; Page-Fault Exceptions; Accessed and Dirt
 from dataclasses import dataclass
 
 from vtx.isa.builder import Builder, Value, Variable, routine_
+from vtx.spec.registers import CR0, CR4, EFER, MAXPHYADDR
 
 WRITE, USER, FETCH, IMPLICIT, AC_SUSPENDS, STACK = 1, 2, 4, 8, 16, 32
 """Bits of the `access` argument: what is done, for whom."""
@@ -17,14 +18,12 @@ WRITE, USER, FETCH, IMPLICIT, AC_SUSPENDS, STACK = 1, 2, 4, 8, 16, 32
 P, RW, US, PWT, PCD, A, D, PS, G = (1 << n for n in range(9))
 PF_P, PF_W, PF_U, PF_RSVD, PF_ID = 1, 2, 4, 8, 16
 
-MAXPHYADDR = 39
-"""Physical-address width of the modelled processors (bits)."""
 _FRAME = ((1 << MAXPHYADDR) - 1) & ~0xFFF
 _HIGH_RESERVED = ((1 << 52) - 1) & ~((1 << MAXPHYADDR) - 1)
 
-CR0_WP, CR0_PG = 1 << 16, 1 << 31
-CR4_PSE, CR4_PAE, CR4_PGE, CR4_SMEP, CR4_SMAP = 1 << 4, 1 << 5, 1 << 7, 1 << 20, 1 << 21
-EFER_LMA, EFER_NXE = 1 << 10, 1 << 11
+CR0_WP, CR0_PG = CR0.WP, CR0.PG
+CR4_PSE, CR4_PAE, CR4_PGE, CR4_SMEP, CR4_SMAP = CR4.PSE, CR4.PAE, CR4.PGE, CR4.SMEP, CR4.SMAP
+EFER_LMA, EFER_NXE = EFER.LMA, EFER.NXE
 
 # How an entry is reached by the walk, for `guest_physical`.
 TABLE_ACCESS = 0

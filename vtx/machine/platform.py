@@ -47,6 +47,7 @@ from vtx.machine.devices.uart import COM1_PORT, PORT_COUNT, Uart16550
 from vtx.machine.firmware_tables import write_firmware_tables
 from vtx.machine.memory import PhysicalMemory
 from vtx.machine.memory_map import IOAPIC_BASE, PAGE_SIZE
+from vtx.spec.registers import MAXPHYADDR
 
 IRQ_TIMER, IRQ_COM1, IRQ_RTC, IRQ_SCI = 0, 4, 8, 9
 ISA_IRQS: Final = 16
@@ -111,7 +112,7 @@ class Platform:
         cpu_count: int = 1,
         serial: Callable[[bytes], None] = lambda data: None,
         debug: Callable[[bytes], None] = lambda data: None,
-        physical_bits: int = 39,
+        physical_bits: int = MAXPHYADDR,
     ) -> None:
         self.clock = clock
         self.ram_size = ram_size

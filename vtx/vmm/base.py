@@ -9,6 +9,7 @@ Sources: SDM 3C, VMX Support for Processor Virtualization; Handling of VM Exits.
 from collections.abc import Callable
 
 from vtx.spec import CONTROLS
+from vtx.spec.registers import CR4, RFLAGS
 from vtx.vmm import exits
 from vtx.vmm.controls import ControlPlan
 from vtx.vmm.ending import Ending, requested
@@ -22,8 +23,8 @@ from vtx.vmm.vcpu import ControlRegisters, Vcpu
 from vtx.vmm.vm import VirtualMachine
 
 _NE, _ET, _PE, _PG = 1 << 5, 1 << 4, 1, 1 << 31
-CR4_VMXE = 1 << 13
-RFLAGS_RF = 1 << 16
+CR4_VMXE = CR4.VMXE
+RFLAGS_RF = RFLAGS.RF
 TIMER_MOST = 0xFFFF_FFFF
 NEVER = 1 << 62
 

@@ -6,14 +6,15 @@ Exits During Event Delivery). It does not know what any handler does.
 """
 
 from vtx.isa.layout import SLOTS
+from vtx.spec.registers import RFLAGS
 from vtx.vmm import exits
 from vtx.vmm.exits import Exit, Inject
 from vtx.vmm.observe import Observer
 from vtx.vmm.port import Port
 from vtx.vmm.vm import VirtualMachine
 
-RFLAGS_IF, RFLAGS_RF = 1 << 9, 1 << 16
-DEBUG, DOUBLE_FAULT, RFLAGS_TF = 1, 8, 1 << 8
+RFLAGS_IF, RFLAGS_RF = RFLAGS.IF, RFLAGS.RF
+DEBUG, DOUBLE_FAULT, RFLAGS_TF = 1, 8, RFLAGS.TF
 DR6_BD, DR6_BREAKPOINTS = 1 << 13, 0xF
 STI_OR_MOV_SS, NMI_BLOCKED = 3, 8
 EXTERNAL, NMI, HARDWARE_EXCEPTION = 0, 2, 3

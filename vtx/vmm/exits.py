@@ -7,15 +7,24 @@ do before the next VM entry. This module knows no handler and no style.
 from dataclasses import dataclass
 from functools import cached_property
 
-from vtx.spec import SpecError, decode_qualification, exit_reason
+from vtx.spec import EXITS, SpecError, decode_qualification, exit_reason
 
 ENTRY_FAILURE = 1 << 31
 VALID = 1 << 31
 ERROR_VALID = 1 << 11
 
-EXCEPTION_OR_NMI, EXTERNAL_INTERRUPT, TRIPLE_FAULT = 0, 1, 2
-INTERRUPT_WINDOW, HLT, IO_INSTRUCTION, PREEMPTION_TIMER = 7, 12, 30, 52
-EPT_VIOLATION, EPT_MISCONFIGURATION = 48, 49
+EXCEPTION_OR_NMI, EXTERNAL_INTERRUPT, TRIPLE_FAULT = (
+    EXITS.EXCEPTION_OR_NMI,
+    EXITS.EXTERNAL_INTERRUPT,
+    EXITS.TRIPLE_FAULT,
+)
+INTERRUPT_WINDOW, HLT, IO_INSTRUCTION, PREEMPTION_TIMER = (
+    EXITS.INTERRUPT_WINDOW,
+    EXITS.HLT,
+    EXITS.IO_INSTRUCTION,
+    EXITS.PREEMPTION_TIMER,
+)
+EPT_VIOLATION, EPT_MISCONFIGURATION = EXITS.EPT_VIOLATION, EXITS.EPT_MISCONFIGURATION
 
 
 @dataclass(frozen=True)

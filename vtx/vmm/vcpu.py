@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from vtx.isa.layout import GPR_NAMES, SEGMENT_NAMES, SLOTS
 from vtx.machine.state import State
+from vtx.spec.registers import CR0, CR4, EFER
 from vtx.vmm.port import Port
 
 _SHARED = (
@@ -39,9 +40,9 @@ _HELD_SLOTS = tuple((SLOTS[slot], name) for slot, name in _FIELDS.items() if slo
 _HELD = (*(name for _, name in _HELD_SLOTS), "GUEST_RFLAGS", "GUEST_ACTIVITY_STATE")
 _PDPTES = tuple((f"pdpte{n}", f"GUEST_PDPTE{n}") for n in range(4))
 
-EFER_LME, EFER_LMA = 1 << 8, 1 << 10
+EFER_LME, EFER_LMA = EFER.LME, EFER.LMA
 IA32E_GUEST = 1 << 9
-CR0_PG, CR4_PAE = 1 << 31, 1 << 5
+CR0_PG, CR4_PAE = CR0.PG, CR4.PAE
 TRANSLATION_CR0 = CR0_PG | 1 << 16 | 1
 """The bits of CR0 that translation depends on: PG, WP, PE."""
 

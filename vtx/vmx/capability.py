@@ -15,6 +15,7 @@ from vtx.isa.builder import Builder, Value
 from vtx.isa.tables import register_table
 from vtx.machine.built import cr4_allowed, features_of
 from vtx.spec import MSRS, Profile, control, control_word, fields, profiles
+from vtx.spec.registers import CR0, CR4
 
 IMPLEMENTED_CONTROLS: frozenset[str] = frozenset(
     {
@@ -54,8 +55,8 @@ _EPT_BUILT = (
     1 << 0 | 1 << 6 | 1 << 8 | 1 << 14 | 1 << 16 | 1 << 17 | 1 << 20 | 1 << 21 | 1 << 25 | 1 << 26
 )
 _VPID_BUILT = 1 << 32 | 0xF << 40
-_CR0_PE, _CR0_NE, _CR0_PG = 1 << 0, 1 << 5, 1 << 31
-_CR4_VMXE = 1 << 13
+_CR0_PE, _CR0_NE, _CR0_PG = CR0.PE, CR0.NE, CR0.PG
+_CR4_VMXE = CR4.VMXE
 
 
 @cache

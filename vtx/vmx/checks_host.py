@@ -6,6 +6,7 @@ Descriptor-Table Registers; Checks Related to Address-Space Size.
 
 from vtx.isa.builder import Value
 from vtx.spec import MSRS
+from vtx.spec.registers import EFER
 from vtx.vmx.checks import (
     View,
     canonical,
@@ -18,7 +19,7 @@ from vtx.vmx.checks import (
     within_width,
 )
 
-EFER_SCE, EFER_LME, EFER_LMA, EFER_NXE = 1 << 0, 1 << 8, 1 << 10, 1 << 11
+EFER_SCE, EFER_LME, EFER_LMA, EFER_NXE = EFER.SCE, EFER.LME, EFER.LMA, EFER.NXE
 EFER_DEFINED = EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE
 CR4_PAE, CR4_PCIDE = 5, 17
 _SELECTORS = tuple(f"HOST_{name}_SELECTOR" for name in ("CS", "SS", "DS", "ES", "FS", "GS", "TR"))

@@ -9,6 +9,7 @@ from vtx.isa.exit_information import displacement, memory_bits, memory_or_regist
 from vtx.isa.instruction import UD, Instruction, MemoryOperand, Translated, semantics
 from vtx.isa.key import VMX_OFF
 from vtx.spec import EXITS, MSRS
+from vtx.spec.registers import CR4
 from vtx.vmx import entry as entry
 from vtx.vmx import exit as exit_
 from vtx.vmx import operations as operations
@@ -16,7 +17,7 @@ from vtx.vmx.capability import capability
 from vtx.vmx.status import SUCCEED, VMCALL_IN_ROOT, fail_valid, put_flags
 
 _GP = 13
-_CR4_VMXE = 1 << 13
+_CR4_VMXE = CR4.VMXE
 _LOCKED, _OUTSIDE_SMX = 1 << 0, 1 << 2
 
 __all__ = ["entry", "exit_", "operations"]

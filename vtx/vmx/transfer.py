@@ -11,10 +11,11 @@ from vtx.isa.program import Service
 from vtx.isa.rflags import read_rflags, write_rflags
 from vtx.machine.paging import MAXPHYADDR
 from vtx.spec import control
+from vtx.spec.registers import CR0, CR4, EFER
 from vtx.vmx.vmcs import read_field, write_field
 
-CR0_PE, CR0_PG, CR4_PAE, CR4_PCIDE, CR4_VMXE = 1 << 0, 1 << 31, 1 << 5, 1 << 17, 1 << 13
-EFER_LME, EFER_LMA = 1 << 8, 1 << 10
+CR0_PE, CR0_PG, CR4_PAE, CR4_PCIDE, CR4_VMXE = CR0.PE, CR0.PG, CR4.PAE, CR4.PCIDE, CR4.VMXE
+EFER_LME, EFER_LMA = EFER.LME, EFER.LMA
 UNUSABLE = 1 << 16
 _CR0_KEPT = 1 << 4 | 0x3FF << 6 | 1 << 17 | 0x3FF << 19 | 3 << 29
 """CR0 bits that VM entries and exits leave alone: ET, CD, NW and reserved ones."""

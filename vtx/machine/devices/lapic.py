@@ -24,6 +24,7 @@ from vtx.machine.devices.lapic_base import ApicBase
 from vtx.machine.devices.lapic_timer import TSC_DEADLINE, LapicTimer
 from vtx.machine.devices.lapic_vectors import FIRST_LEGAL_VECTOR, VectorState
 from vtx.machine.devices.timebase import Clock
+from vtx.spec.registers import MAXPHYADDR
 
 
 class LocalApic:
@@ -32,7 +33,7 @@ class LocalApic:
     IA32_APIC_BASE moved, enabled or hid the registers."""
 
     def __init__(
-        self, clock: Clock, bus: ApicBus, *, apic_id: int = 0, physical_bits: int = 39
+        self, clock: Clock, bus: ApicBus, *, apic_id: int = 0, physical_bits: int = MAXPHYADDR
     ) -> None:
         self.clock = clock
         self.bus = bus
