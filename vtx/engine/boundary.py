@@ -10,7 +10,7 @@ from typing import Protocol
 from vtx.engine.reference import Reference
 from vtx.isa.layout import SLOTS
 from vtx.machine.cpu import Cpu
-from vtx.spec import EXITS
+from vtx.spec import CONTROLS, EXITS
 from vtx.spec.registers import RFLAGS
 
 RFLAGS_TF, RFLAGS_IF, RFLAGS_RF = RFLAGS.TF, RFLAGS.IF, RFLAGS.RF
@@ -20,8 +20,10 @@ PENDING_BS = 1 << 14
 _PENDING_TRAPS = 1 << 12 | PENDING_BS | 1 << 16
 """Enabled breakpoint, single step, RTM: without one of them B0 to B3 wait for nothing."""
 
-_PIN_EXTERNAL, _PIN_NMI, _PIN_VIRTUAL_NMIS, _PIN_TIMER = 1, 1 << 3, 1 << 5, 1 << 6
-_PROC_INTERRUPT_WINDOW, _PROC_NMI_WINDOW, _PROC_MTF = 1 << 2, 1 << 22, 1 << 27
+_PIN_EXTERNAL, _PIN_NMI = CONTROLS.EXTERNAL_INTERRUPT_EXITING.mask, CONTROLS.NMI_EXITING.mask
+_PIN_VIRTUAL_NMIS, _PIN_TIMER = CONTROLS.VIRTUAL_NMIS.mask, CONTROLS.PREEMPTION_TIMER.mask
+_PROC_INTERRUPT_WINDOW = CONTROLS.INTERRUPT_WINDOW_EXITING.mask
+_PROC_NMI_WINDOW, _PROC_MTF = CONTROLS.NMI_WINDOW_EXITING.mask, CONTROLS.MONITOR_TRAP_FLAG.mask
 _EXIT_NMI_WINDOW, _EXIT_INTERRUPT_WINDOW, _EXIT_TIMER, _EXIT_MTF = (
     EXITS.NMI_WINDOW,
     EXITS.INTERRUPT_WINDOW,

@@ -9,6 +9,7 @@ Address Mode; Initializing IA-32e Mode; PDPTE Registers; SDM 3D, VMX-Fixed Bits 
 from vtx.isa.builder import Builder, Value, routine_
 from vtx.isa.key import AR_L, EFER_LMA
 from vtx.isa.program import Flush, Service
+from vtx.spec import CONTROLS
 from vtx.spec.registers import CR0, CR4, EFER, MAXPHYADDR
 
 GP = 13
@@ -18,7 +19,8 @@ CR0_DEFINED = 0xE005_003F
 CR4_PSE, CR4_PAE, CR4_PGE, CR4_VMXE = CR4.PSE, CR4.PAE, CR4.PGE, CR4.VMXE
 CR4_PCIDE, CR4_SMEP, CR4_SMAP = CR4.PCIDE, CR4.SMEP, CR4.SMAP
 EFER_LME = EFER.LME
-UNRESTRICTED_GUEST, ACTIVATE_SECONDARY = 1 << 7, 1 << 31
+UNRESTRICTED_GUEST = CONTROLS.UNRESTRICTED_GUEST.mask
+ACTIVATE_SECONDARY = CONTROLS.ACTIVATE_SECONDARY_CONTROLS.mask
 VMX_CR0_FIXED = CR0_PE | CR0_NE | CR0_PG
 """Bits of CR0 that must be 1 in VMX operation."""
 CR3_NO_FLUSH = 1 << 63

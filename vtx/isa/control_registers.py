@@ -15,13 +15,20 @@ from vtx.isa.descriptor_tables import require_no_umip
 from vtx.isa.exit_information import exit_when
 from vtx.isa.instruction import DB, GP, Instruction, RegisterOperand, gpr_index, semantics
 from vtx.isa.program import Service
-from vtx.spec import EXITS
+from vtx.spec import CONTROLS, EXITS
 from vtx.spec.registers import CR0, CR4
 
 EXIT_CR_ACCESS, EXIT_MOV_DR = EXITS.CR_ACCESS, EXITS.DR_ACCESS
-CR3_LOAD_EXITING, CR3_STORE_EXITING = 1 << 15, 1 << 16
-CR8_LOAD_EXITING, CR8_STORE_EXITING, USE_TPR_SHADOW = 1 << 19, 1 << 20, 1 << 21
-MOV_DR_EXITING = 1 << 23
+CR3_LOAD_EXITING, CR3_STORE_EXITING = (
+    CONTROLS.CR3_LOAD_EXITING.mask,
+    CONTROLS.CR3_STORE_EXITING.mask,
+)
+CR8_LOAD_EXITING, CR8_STORE_EXITING, USE_TPR_SHADOW = (
+    CONTROLS.CR8_LOAD_EXITING.mask,
+    CONTROLS.CR8_STORE_EXITING.mask,
+    CONTROLS.USE_TPR_SHADOW.mask,
+)
+MOV_DR_EXITING = CONTROLS.MOV_DR_EXITING.mask
 VIRTUAL_TPR = 0x80
 _TO_CR, _FROM_CR, _CLTS, _LMSW = 0, 1 << 4, 2 << 4, 3 << 4
 _LMSW_MEMORY, _FROM_DR = 1 << 6, 1 << 4

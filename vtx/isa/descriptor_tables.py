@@ -29,10 +29,10 @@ from vtx.isa.exit_information import (
 from vtx.isa.features import code_of
 from vtx.isa.instruction import Instruction, MemoryOperand, semantics
 from vtx.isa.key import AR_UNUSABLE
-from vtx.spec import EXITS
+from vtx.spec import CONTROLS, EXITS
 from vtx.spec.registers import CR4
 
-DESCRIPTOR_TABLE_EXITING = 1 << 2
+DESCRIPTOR_TABLE_EXITING = CONTROLS.DESCRIPTOR_TABLE_EXITING.mask
 EXIT_GDTR_IDTR, EXIT_LDTR_TR = EXITS.GDTR_IDTR_ACCESS, EXITS.LDTR_TR_ACCESS
 CR4_UMIP = CR4.UMIP
 _BUSY = 2

@@ -8,13 +8,14 @@ from iced_x86 import OpKind, Register
 
 from vtx.isa.builder import Builder, Value
 from vtx.isa.instruction import Instruction, gpr_index
+from vtx.spec import CONTROLS
 
 _SEGMENT_NUMBERS = {
     Register.ES: 0, Register.CS: 1, Register.SS: 2, Register.DS: 3, Register.FS: 4,
     Register.GS: 5,
 }  # fmt: skip
 _ADDRESS_SIZES = {16: 0, 32: 1, 64: 2}
-ACTIVATE_SECONDARY = 1 << 31
+ACTIVATE_SECONDARY = CONTROLS.ACTIVATE_SECONDARY_CONTROLS.mask
 
 
 def address_size_bits(i: Instruction) -> int:

@@ -13,10 +13,13 @@ from vtx.isa.instruction import GP, Instruction, MemoryOperand, semantics
 from vtx.isa.key import AR_UNUSABLE
 from vtx.isa.program import Service
 from vtx.isa.rflags import DF, iopl
-from vtx.spec import EXITS
+from vtx.spec import CONTROLS, EXITS
 
 EXIT_IO_INSTRUCTION = EXITS.IO_INSTRUCTION
-UNCONDITIONAL_IO_EXITING, USE_IO_BITMAPS = 1 << 24, 1 << 25
+UNCONDITIONAL_IO_EXITING, USE_IO_BITMAPS = (
+    CONTROLS.UNCONDITIONAL_IO_EXITING.mask,
+    CONTROLS.USE_IO_BITMAPS.mask,
+)
 _QUALIFICATION_IN, _QUALIFICATION_STRING = 1 << 3, 1 << 4
 _QUALIFICATION_REP, _QUALIFICATION_IMMEDIATE = 1 << 5, 1 << 6
 _IO_MAP_BASE = 0x66

@@ -16,7 +16,7 @@ from vtx.isa.instruction import GP, Instruction, semantics
 from vtx.isa.key import EFER_LMA
 from vtx.isa.layout import SLOTS
 from vtx.isa.program import Flush, Service
-from vtx.spec import EXITS, Msr, msrs
+from vtx.spec import CONTROLS, EXITS, Msr, msrs
 from vtx.spec.registers import CR0, CR4, EFER, MAXPHYADDR
 
 EXIT_RDPMC, EXIT_RDTSC, EXIT_RDMSR, EXIT_WRMSR, EXIT_RDTSCP = (
@@ -26,9 +26,13 @@ EXIT_RDPMC, EXIT_RDTSC, EXIT_RDMSR, EXIT_WRMSR, EXIT_RDTSCP = (
     EXITS.WRMSR,
     EXITS.RDTSCP,
 )
-USE_TSC_OFFSETTING, RDPMC_EXITING, RDTSC_EXITING = 1 << 3, 1 << 11, 1 << 12
-USE_MSR_BITMAPS = 1 << 28
-ENABLE_RDTSCP = 1 << 3
+USE_TSC_OFFSETTING, RDPMC_EXITING, RDTSC_EXITING = (
+    CONTROLS.USE_TSC_OFFSETTING.mask,
+    CONTROLS.RDPMC_EXITING.mask,
+    CONTROLS.RDTSC_EXITING.mask,
+)
+USE_MSR_BITMAPS = CONTROLS.USE_MSR_BITMAPS.mask
+ENABLE_RDTSCP = CONTROLS.ENABLE_RDTSCP.mask
 CR4_TSD, CR4_PCE, CR4_VMXE = CR4.TSD, CR4.PCE, CR4.VMXE
 EFER_LME, EFER_NXE = EFER.LME, EFER.NXE
 CR0_PG = CR0.PG

@@ -19,6 +19,7 @@ from vtx.machine.bus import Bus
 from vtx.machine.code_watch import CodeWatch
 from vtx.machine.state import State
 from vtx.machine.tlb import PRIVILEGES, Tlb
+from vtx.spec import CONTROLS
 from vtx.spec.registers import CR4
 
 OK, FAULT, EXIT, SOFTWARE_EVENT = 0, 1, 2, 3
@@ -48,7 +49,8 @@ _VPID, _EPTP, _STOP = (SLOTS[n] for n in ("vpid", "eptp", "stop"))
 _RETIRED, _IDLE = SLOTS["retired"], SLOTS["idle"]
 _PENDING_DEBUG, ENABLED_BREAKPOINT = SLOTS["pending_debug"], 1 << 12
 CR4_PCIDE = CR4.PCIDE
-SECONDARY, ENABLE_EPT, ENABLE_VPID = 1 << 31, 1 << 1, 1 << 5
+SECONDARY = CONTROLS.ACTIVATE_SECONDARY_CONTROLS.mask
+ENABLE_EPT, ENABLE_VPID = CONTROLS.ENABLE_EPT.mask, CONTROLS.ENABLE_VPID.mask
 
 
 class Cpu:

@@ -8,8 +8,8 @@ Sources: SDM 3C, VMX Support for Processor Virtualization; Handling of VM Exits.
 
 from collections.abc import Callable
 
-from vtx.spec import CONTROLS
-from vtx.spec.registers import CR4, RFLAGS
+from vtx.spec import CONTROLS, MSRS
+from vtx.spec.registers import CR0, CR4, RFLAGS
 from vtx.vmm import exits
 from vtx.vmm.controls import ControlPlan
 from vtx.vmm.ending import Ending, requested
@@ -22,7 +22,6 @@ from vtx.vmm.port import Port, VmxError
 from vtx.vmm.vcpu import ControlRegisters, Vcpu
 from vtx.vmm.vm import VirtualMachine
 
-_NE, _ET, _PE, _PG = 1 << 5, 1 << 4, 1, 1 << 31
 CR4_VMXE = CR4.VMXE
 RFLAGS_RF = RFLAGS.RF
 TIMER_MOST = 0xFFFF_FFFF
@@ -63,7 +62,7 @@ class Vmm:
         """What the hardware's control registers must hold for the guest's present ones."""
         state = self.vm.soft.state
         return ControlRegisters(
-            cr0=state.read("cr0") | _NE | _ET,
+            cr0=state.read("cr0") | CR0.NE | CR0.ET,
             cr3=state.read("cr3"),
             cr4=state.read("cr4") | CR4_VMXE,
             efer=state.read("efer"),
@@ -306,9 +305,10 @@ class Vmm:
 
 def passed_through() -> tuple[int, ...]:
     """MSRs whose guest values live in the CPU or the VMCS: no exit on access."""
-    system_call = (0xC000_0081, 0xC000_0082, 0xC000_0083, 0xC000_0084)
-    bases = (0xC000_0100, 0xC000_0101, 0xC000_0102)
-    return (0x174, 0x175, 0x176, *system_call, *bases, 0xC000_0103)
+    sysenter = (MSRS.IA32_SYSENTER_CS, MSRS.IA32_SYSENTER_ESP, MSRS.IA32_SYSENTER_EIP)
+    syscall = (MSRS.IA32_STAR, MSRS.IA32_LSTAR, MSRS.IA32_CSTAR, MSRS.IA32_FMASK)
+    bases = (MSRS.IA32_FS_BASE, MSRS.IA32_GS_BASE, MSRS.IA32_KERNEL_GS_BASE)
+    return (*sysenter, *syscall, *bases, MSRS.IA32_TSC_AUX)
 
 
 __all__ = ["Vmm", "VmxError", "passed_through"]

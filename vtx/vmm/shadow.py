@@ -13,6 +13,7 @@ Source: SDM 3C, VMX Support for Address Translation; ESX and KVM describe the te
 from vtx.isa.layout import SLOTS
 from vtx.machine import paging
 from vtx.spec import CONTROLS
+from vtx.spec.registers import CR0, CR4
 from vtx.vmm import exits
 from vtx.vmm.base import CR4_VMXE, Vmm
 from vtx.vmm.controls import ControlPlan
@@ -34,8 +35,6 @@ from vtx.vmm.vm import VirtualMachine
 
 PF, PF_BIT = 14, 1 << 14
 _FAULT_WRITE, _FAULT_USER, _FAULT_FETCH = 2, 4, 16
-_WP, _NE, _ET, _PE = 1 << 16, 1 << 5, 1 << 4, 1
-_PCIDE, _PGE = 1 << 17, 1 << 7
 _MOST_SPACES = 48
 _FLOOD = 4
 """Writes in a row to one tracked page before it stops being taken for a page table."""
@@ -98,9 +97,9 @@ class Shadow(Vmm):
         space = self._space()
         long = bool(efer & EFER_LMA)
         return ControlRegisters(
-            cr0=cr0 | _NE | _ET | _WP | CR0_PG | _PE,
+            cr0=cr0 | CR0.NE | CR0.ET | CR0.WP | CR0.PG | CR0.PE,
             cr3=space.root,
-            cr4=(cr4 & ~(_PCIDE | _PGE)) | CR4_VMXE | CR4_PAE,
+            cr4=(cr4 & ~(CR4.PCIDE | CR4.PGE)) | CR4_VMXE | CR4_PAE,
             efer=efer if long else efer & ~(EFER_LME | EFER_LMA),
         )
 
@@ -240,7 +239,7 @@ class Shadow(Vmm):
         self._settle_writes(by_guest=True)
         super().after_completion()
         state = self.vm.soft.state
-        if not state.read("cr0") & _PE and self._ending is None:
+        if not state.read("cr0") & CR0.PE and self._ending is None:
             rip = state.read("rip")
             text = f"shadow paging does not run real mode (CR0.PE = 0 at rip {rip:#x})"
             self._ending = Ending("vmm_error", message=text)

@@ -7,7 +7,7 @@ Mechanism (EPT); EPT Violations; EPT Misconfigurations; Accessed and Dirty Flags
 
 from vtx.isa.builder import Builder, Value, routine_
 from vtx.machine.paging import MAXPHYADDR
-from vtx.spec import EXITS
+from vtx.spec import CONTROLS, EXITS
 
 READ, WRITE, EXECUTE = 1, 2, 4
 LARGE, ACCESSED, DIRTY = 1 << 7, 1 << 8, 1 << 9
@@ -15,7 +15,8 @@ _RIGHTS = 7
 _FRAME = ((1 << MAXPHYADDR) - 1) & ~0xFFF
 _HIGH_RESERVED = ((1 << 52) - 1) & ~((1 << MAXPHYADDR) - 1)
 
-SECONDARY, ENABLE_EPT = 1 << 31, 1 << 1
+SECONDARY = CONTROLS.ACTIVATE_SECONDARY_CONTROLS.mask
+ENABLE_EPT = CONTROLS.ENABLE_EPT.mask
 EPT_VIOLATION, EPT_MISCONFIGURATION = EXITS.EPT_VIOLATION, EXITS.EPT_MISCONFIGURATION
 
 KIND_WRITE, KIND_FETCH, KIND_FINAL, KIND_NO_GVA = 1, 4, 8, 32

@@ -10,10 +10,12 @@ from types import MappingProxyType
 from typing import Final, Literal
 
 from vtx.machine.loader.symbols import LineTable, SymbolTable
+from vtx.spec.registers import CR0, CR4, EFER
 
-CR0_PE, CR0_MP, CR0_ET, CR0_NE, CR0_WP, CR0_PG = 1, 1 << 1, 1 << 4, 1 << 5, 1 << 16, 1 << 31
-CR4_PAE: Final = 1 << 5
-EFER_LME, EFER_LMA = 1 << 8, 1 << 10
+CR0_PE, CR0_MP, CR0_ET, CR0_NE = CR0.PE, CR0.MP, CR0.ET, CR0.NE
+CR0_WP, CR0_PG = CR0.WP, CR0.PG
+CR4_PAE: Final = CR4.PAE
+EFER_LME, EFER_LMA = EFER.LME, EFER.LMA
 RFLAGS_FIXED: Final = 1 << 1
 
 
