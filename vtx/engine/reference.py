@@ -13,6 +13,7 @@ from vtx.engine.evaluate import Evaluator
 from vtx.engine.families import load_all
 from vtx.engine.generate import RETIRED, RIP, Step, compile_block
 from vtx.engine.namespace import Namespace
+from vtx.engine.probes import Probes
 from vtx.engine.translate import LONGEST, Translated, translate_bytes
 from vtx.isa.key import Key, current_key
 from vtx.isa.layout import SLOTS
@@ -60,6 +61,7 @@ class Reference:
         self._names = Namespace(cpu)
         self._blocks: dict[tuple[int, Key, bool], Translation] = {}
         self._of_page: dict[int, list[tuple[int, Key, bool]]] = {}
+        self._probes: Probes | None = None
         self.key = current_key(cpu.words)
         self.repeats = False
         """The last block ended in a repeated string instruction, complete or not."""
@@ -128,6 +130,11 @@ class Reference:
             return True
         return False
 
+    def set_probes(self, probes: Probes | None) -> None:
+        """Report what retires at probed addresses from now on."""
+        self._probes = probes
+        self.forget_blocks()
+
     def forget_blocks(self) -> None:
         """Drop every translation (they are made again from memory)."""
         self._blocks.clear()
@@ -188,6 +195,7 @@ class Reference:
     def _translate(self, gva: int, host: int, place: tuple[int, Key, bool]) -> Translation | None:
         key, single = place[1], place[2]
         inside = gva & 0xFFF
+        single = single or self._cut(gva)
         page = bytes(self.cpu.memory[host : host + 4096])
         steps: list[Step] = []
         offset, last = 0, None
@@ -196,7 +204,7 @@ class Reference:
                                   self.features)  # fmt: skip
             if one is None:
                 break
-            if steps and one.program.alone:
+            if steps and (one.program.alone or self._cut(gva + offset)):
                 break
             last = one
             steps.append(Step(one.program, offset, one.length))
@@ -205,7 +213,11 @@ class Reference:
                 break
         if last is None:
             return self._across_pages(gva, page[inside:], key)
-        return self._remember(place, host, self._make(steps, key, last))
+        return self._remember(place, host, self._make(gva, steps, key, last))
+
+    def _cut(self, gva: int) -> bool:
+        """The instruction there must be a block of its own."""
+        return self._probes is not None and self._probes.cuts(gva)
 
     def _across_pages(self, gva: int, head: bytes, key: Key) -> Translation | None:
         """One instruction that continues on the next page; translated afresh each time."""
@@ -216,9 +228,16 @@ class Reference:
         code = head + bytes(self.cpu.memory[host : host + LONGEST])
         one = translate_bytes(code, key, self.features)
         assert one is not None, "fifteen bytes are enough for any instruction"
-        return self._make([Step(one.program, 0, one.length)], key, one)
+        return self._make(gva, [Step(one.program, 0, one.length)], key, one)
 
-    def _make(self, steps: list[Step], key: Key, last: Translated) -> Translation:
+    def _make(self, gva: int, steps: list[Step], key: Key, last: Translated) -> Translation:
+        made = self._compiled(steps, key, last)
+        if self._probes is not None and self._probes.cuts(gva):
+            made.run = self._probes.watched(self.cpu, made.run, self.settle, repeats=made.repeats)
+            made.resync = True
+        return made
+
+    def _compiled(self, steps: list[Step], key: Key, last: Translated) -> Translation:
         resync = last.program.resync or last.program.alone
         if not self.quick:
             return Translation(self._evaluated(steps[0], key), 1, resync, last.repeats)
