@@ -10,6 +10,7 @@ from iced_x86 import Code, OpKind
 from vtx.isa.builder import Value
 from vtx.isa.instruction import GP, Instruction, semantics
 from vtx.isa.moves import CONDITION_CODES
+from vtx.isa.program import Origin
 
 _NEAR = {OpKind.NEAR_BRANCH16: 16, OpKind.NEAR_BRANCH32: 32, OpKind.NEAR_BRANCH64: 64}
 _FAR = (OpKind.FAR_BRANCH16, OpKind.FAR_BRANCH32)
@@ -52,7 +53,7 @@ def ret(i: Instruction) -> None:
     width = _RETURNS[i.decoded.code]
     target = i.load_stack(0, width).zext(64)
     check_target(i, target)
-    released = i.decoded.immediate16 if i.decoded.op_count else 0
+    released = i.immediate(0) if i.decoded.op_count else 0
     i.drop_stack(width // 8 + released)
     i.jump(target)
 
@@ -112,7 +113,7 @@ def _target(i: Instruction) -> tuple[Value, int]:
     width = _NEAR.get(i.decoded.op_kind(0), 0)
     if width:
         # iced gives the target as if the instruction stood at 0.
-        target = i.ip + i.decoded.near_branch_target
+        target = i.ip + i.literal(64, i.decoded.near_branch_target, Origin.BRANCH)
         return (target if width == 64 else target & ((1 << width) - 1)), width
     width = _INDIRECT[i.decoded.code]
     return i.op(0, width).read().zext(64), width

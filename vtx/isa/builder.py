@@ -11,19 +11,45 @@ from typing import NoReturn, cast
 
 from vtx.isa.layout import SLOTS
 from vtx.isa.primitives import COMPARISONS, DIVIDES_FIT, ENDS, PURE, Prim, apply
-from vtx.isa.program import Access, Op, Program, Service, register_routine, routine, verify
+from vtx.isa.program import (
+    Access,
+    Op,
+    Origin,
+    Program,
+    Service,
+    register_routine,
+    routine,
+    verify,
+)
 
 
 class Value:
     """A number of `width` bits computed at run time by the program being written."""
 
-    __slots__ = ("builder", "const", "temp", "width")
+    __slots__ = ("builder", "literal", "number", "temp", "width")
 
-    def __init__(self, builder: "Builder", temp: int, width: int, const: int | None = None):
+    def __init__(
+        self,
+        builder: "Builder",
+        temp: int,
+        width: int,
+        number: int | None = None,
+        literal: bool = False,
+    ):
         self.builder = builder
         self.temp = temp
         self.width = width
-        self.const = const
+        self.number = number
+        """The value, where it is known while the program is written."""
+        self.literal = literal
+        """It comes from the instruction's own bytes, so another instruction has another one."""
+
+    @property
+    def const(self) -> int | None:
+        """The value, for semantics that write another program for another constant."""
+        if self.literal:
+            self.builder.specialised = True
+        return self.number
 
     def __bool__(self) -> NoReturn:
         raise TypeError("a Python `if` tests only the translation key; use if_() or select()")
@@ -159,6 +185,7 @@ class Builder:
         self._variables: list[int] = []
         self.alone = False
         self.is_resync = False
+        self.specialised = False
 
     # --- values ------------------------------------------------------------------------------
     def param(self, index: int) -> Value:
@@ -170,6 +197,13 @@ class Builder:
         temp = self._new()
         self.ops.append(Op(Prim.CONST, (temp,), width, (), number))
         return Value(self, temp, width, number)
+
+    def literal(self, width: int, number: int, origin: Origin) -> Value:
+        """A constant that stands in the instruction at `origin`."""
+        number &= (1 << width) - 1
+        temp = self._new()
+        self.ops.append(Op(Prim.CONST, (temp,), width, (), number, origin))
+        return Value(self, temp, width, number, literal=True)
 
     def value(self, thing: Value | int, width: int) -> Value:
         """`thing` as a Value of `width` bits; an int becomes a constant."""
@@ -183,17 +217,21 @@ class Builder:
         """A pure operation; folded when every operand is constant."""
         source = operand_width or width
         values = [self.value(argument, source) for argument in args]
-        if all(v.const is not None for v in values):
-            numbers = [cast(int, v.const) for v in values]
-            return self.const(width, apply(prim, width, source, *numbers))
-        if len(values) == 2 and values[1].const == 0 and prim in _ZERO_IS_NEUTRAL:
+        if all(v.number is not None for v in values):
+            numbers = [cast(int, v.number) for v in values]
+            number = apply(prim, width, source, *numbers)
+            if any(v.literal for v in values):
+                return self.literal(width, number, Origin.COMPUTED)
+            return self.const(width, number)
+        last = values[-1]
+        if len(values) == 2 and last.number == 0 and prim in _ZERO_IS_NEUTRAL and not last.literal:
             return values[0]
         return self.emit1(prim, width, tuple(values), operand_width=operand_width)
 
     def select(self, condition: Value, then: Value | int, otherwise: Value | int) -> Value:
         width = then.width if isinstance(then, Value) else cast(Value, otherwise).width
         yes, no = self.value(then, width), self.value(otherwise, width)
-        if condition.const is not None:
+        if condition.number is not None:
             return yes if condition.const else no
         return self.emit1(Prim.SELECT, width, (self.value(condition, 1), yes, no))
 
@@ -388,6 +426,7 @@ class Builder:
             alone=self.alone,
             resync=self.is_resync,
             falls_through=any(op.prim is Prim.NEXT for op in self.ops),
+            specialised=self.specialised,
         )
 
 

@@ -8,6 +8,7 @@ from iced_x86 import OpKind, Register
 
 from vtx.isa.builder import Builder, Value
 from vtx.isa.instruction import Instruction, gpr_index
+from vtx.isa.program import Origin
 from vtx.spec import CONTROLS
 
 _SEGMENT_NUMBERS = {
@@ -52,8 +53,9 @@ def displacement(i: Instruction) -> Value:
     decoded = i.decoded
     if decoded.memory_base in (Register.RIP, Register.EIP):
         # iced gives the target of code at address 0; the qualification has RIP added.
-        return i.ip + decoded.memory_displacement
-    return i.const(64, decoded.memory_displacement)  # bits beyond the address size: undefined
+        return i.ip + i.literal(64, decoded.memory_displacement, Origin.DISPLACEMENT)
+    # Bits beyond the address size are undefined.
+    return i.literal(64, decoded.memory_displacement, Origin.DISPLACEMENT)
 
 
 def memory_or_register(i: Instruction, index: int = 0) -> tuple[Value, int]:

@@ -53,6 +53,7 @@ def _far_pointer(i: Instruction) -> tuple[int, Value, Value]:
     kind = i.decoded.op_kind(0)
     if kind in _FAR_WIDTHS:
         width = _FAR_WIDTHS[kind]
+        i.specialised = True
         offset = i.decoded.far_branch16 if width == 16 else i.decoded.far_branch32
         return width, i.const(64, offset), i.const(16, i.decoded.far_branch_selector)
     whole = i.op(0)
@@ -272,7 +273,7 @@ def _push_return_wide(i: Instruction) -> None:
 def return_far(i: Instruction) -> None:
     """Pop IP and CS, drop parameters; to an outer level also pop SS and SP."""
     size = abs(i.decoded.stack_pointer_increment)
-    released = i.decoded.immediate(0) if i.decoded.op_count else 0
+    released = i.immediate(0) if i.decoded.op_count else 0
     step = (size - released) // 2
     width = step * 8
     i.resync()

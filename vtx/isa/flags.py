@@ -200,5 +200,5 @@ def lower(program: Program) -> Program:
             builder.ops.append(Op(*op))
     return Program(
         program.name, tuple(builder.ops), program.params, program.results, program.variables,
-        builder._next, program.alone, program.resync, program.falls_through,
+        builder._next, program.alone, program.resync, program.falls_through, program.specialised,
     )  # fmt: skip

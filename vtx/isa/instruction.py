@@ -17,7 +17,7 @@ from vtx.isa.builder import Builder, Value
 from vtx.isa.flags import Flags
 from vtx.isa.key import VMX_NON_ROOT, Key
 from vtx.isa.layout import GPR_NAMES
-from vtx.isa.program import Access, Program, Service
+from vtx.isa.program import Access, Origin, Program, Service
 
 if TYPE_CHECKING:
     from iced_x86._iced_x86_py import Register as RegisterId
@@ -118,11 +118,12 @@ class ImmediateOperand:
 
     is_memory = False
 
-    def __init__(self, i: "Instruction", number: int, width: int) -> None:
-        self._i, self._number, self.width = i, number, width
+    def __init__(self, i: "Instruction", index: int, width: int) -> None:
+        self._i, self._index, self.width = i, index, width
 
     def read(self) -> Value:
-        return self._i.const(self.width, self._number)
+        number = self._i.decoded.immediate(self._index)
+        return self._i.literal(self.width, number, Origin(Origin.IMMEDIATE0 + self._index))
 
     def read_for_write(self) -> Value:
         raise TypeError(f"{self._i.name}: an immediate is not a destination")
@@ -213,6 +214,11 @@ class Instruction(Builder):
         width = self.address_width
         return offset if width == 64 else offset & ((1 << width) - 1)
 
+    def immediate(self, index: int) -> int:
+        """Operand `index`, for semantics that write another program for another immediate."""
+        self.specialised = True
+        return int(self.decoded.immediate(index))
+
     # --- operands ----------------------------------------------------------------------------
     def op(self, index: int, width: int = 0) -> Operand:
         """Operand `index`; `width` (bits) only where the encoding does not tell."""
@@ -245,7 +251,7 @@ class Instruction(Builder):
         if kind == OpKind.REGISTER:
             return RegisterOperand(self, decoded.op_register(index))
         if kind in _IMMEDIATES:
-            return ImmediateOperand(self, decoded.immediate(index), width or self._width0())
+            return ImmediateOperand(self, index, width or self._width0())
         width = width or memory.operand_width(decoded)
         if kind == OpKind.MEMORY:
             segment = _SEGMENTS[decoded.memory_segment]

@@ -29,7 +29,7 @@ def _raise_event(i: Instruction, vector: int, kind: int) -> None:
 def int_n(i: Instruction) -> None:
     if i.key.v86:
         i.fault_if(iopl(i) != 3, GP, 0)
-    _raise_event(i, i.decoded.immediate(0) & 0xFF, SOFTWARE_INTERRUPT)
+    _raise_event(i, i.immediate(0) & 0xFF, SOFTWARE_INTERRUPT)
 
 
 @semantics("INT3")

@@ -89,7 +89,7 @@ def _exit_if_wanted(
 def _port(i: Instruction, index: int) -> tuple[Value, int]:
     """The port operand, and its bit of the exit qualification."""
     if i.decoded.op_kind(index) == OpKind.IMMEDIATE8:
-        return i.const(16, i.decoded.immediate(index) & 0xFF), _QUALIFICATION_IMMEDIATE
+        return i.const(16, i.immediate(index) & 0xFF), _QUALIFICATION_IMMEDIATE
     return i.get("rdx", 16), 0
 
 

@@ -11,6 +11,7 @@ from iced_x86 import MemorySizeExt, OpKind, Register, RegisterExt
 from vtx.isa.builder import Builder, Value, routine_
 from vtx.isa.key import Key
 from vtx.isa.layout import GPR_NAMES
+from vtx.isa.program import Origin
 
 if TYPE_CHECKING:
     from vtx.isa.instruction import Instruction
@@ -61,9 +62,11 @@ def effective_address(i: "Instruction") -> Value:
     width = _modrm_width(decoded, i.key)
     if decoded.memory_base in (Register.RIP, Register.EIP):
         # iced gives the address it points at when decoding from IP 0.
-        offset = i.ip + _sign_extend(decoded.memory_displacement)
+        offset = i.ip + i.literal(64, decoded.memory_displacement, Origin.DISPLACEMENT)
         return offset if width == 64 else offset & 0xFFFF_FFFF
-    offset = i.const(64, decoded.memory_displacement)
+    offset = i.const(64, 0)
+    if decoded.memory_displ_size:
+        offset = i.literal(64, decoded.memory_displacement, Origin.DISPLACEMENT)
     index = decoded.memory_index
     if index != Register.NONE:
         slot = GPR_NAMES[RegisterExt.number(RegisterExt.full_register(index))]
@@ -73,10 +76,6 @@ def effective_address(i: "Instruction") -> Value:
         base = i.get(GPR_NAMES[RegisterExt.number(RegisterExt.full_register(decoded.memory_base))])
         offset = base + offset
     return offset if width == 64 else offset & ((1 << width) - 1)
-
-
-def _sign_extend(displacement: int) -> int:
-    return displacement & 0xFFFF_FFFF_FFFF_FFFF
 
 
 def linear(i: "Instruction", segment: str, offset: Value, size: int, *, write: bool) -> Value:

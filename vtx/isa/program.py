@@ -78,6 +78,18 @@ class Flush(IntEnum):
     ALL_EPT = 10
 
 
+class Origin(IntEnum):
+    """Where in the instruction a constant stands (CONST's `operand_width`); 0: nowhere."""
+
+    IMMEDIATE0 = 1  # operand 0 as iced sign-extends it, cut to the constant's width
+    IMMEDIATE1 = 2
+    IMMEDIATE2 = 3
+    IMMEDIATE3 = 4
+    DISPLACEMENT = 5  # of the memory operand; of a RIP-relative one from the instruction's start
+    BRANCH = 6  # a near target, from the instruction's start
+    COMPUTED = 7  # folded from others: to be read from the program only
+
+
 class Op(NamedTuple):
     """One operation. `dst` are the temporaries it defines, `args` those it reads."""
 
@@ -87,7 +99,10 @@ class Op(NamedTuple):
     args: tuple[int, ...] = ()
     attr: Any = None
     operand_width: int = 0
-    """Width of the operands where it differs from `width` (comparisons, width changes)."""
+    """Width of the operands where it differs from `width` (comparisons, width changes).
+
+    Of a CONST: its Origin.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +123,8 @@ class Program:
     """May change the translation key: nothing may be chained behind it."""
     falls_through: bool = True
     """Some path ends in NEXT."""
+    specialised: bool = False
+    """With other constants in the instruction its ops would be others, not only their numbers."""
 
 
 class IllegalProgramError(Exception):

@@ -122,7 +122,7 @@ _DEEPEST_NESTING = 31
 @semantics("ENTER")
 def enter(i: Instruction) -> None:
     """Make a stack frame, copying the pointers to the enclosing `level` frames."""
-    width, level = _frame_width(i), i.decoded.immediate8_2nd & _DEEPEST_NESTING
+    width, level = _frame_width(i), i.immediate(1) & _DEEPEST_NESTING
     count = level + 1 if level else 1
     elements = [StackElement(i, -(n + 1) * width // 8, width) for n in range(count)]
     enclosing = [_enclosing_frame(i, n, width) for n in range(1, level)]
@@ -155,7 +155,7 @@ def _enclosing_frame(i: Instruction, number: int, width: int) -> Value:
 
 def _allocated(i: Instruction, below: Value) -> Value:
     """The stack pointer behind the local variables, which a write there must reach."""
-    top = i.stack_offset(below - i.decoded.immediate16)
+    top = i.stack_offset(below - i.immediate(0))
     i.probe(i.linear("ss", top, 1, write=True), 1, i.access("ss", write=True))
     return top
 

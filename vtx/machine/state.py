@@ -13,6 +13,10 @@ _FLAG_MASK = sum(1 << bit for bit in ARITHMETIC_FLAGS.values())
 _RFLAGS = SLOTS["rflags"]
 
 
+EXECUTOR_WORDS = 64
+"""Words behind the architectural state that an executor may use while it runs."""
+
+
 class StateWords(ctypes.Structure):
     """The same words as a C structure, for executors that compile against it."""
 
@@ -25,8 +29,8 @@ class State:
     __slots__ = ("buffer", "words")
 
     def __init__(self) -> None:
-        self.buffer = bytearray(8 * SLOT_COUNT)
-        self.words = memoryview(self.buffer).cast("Q")
+        self.buffer = bytearray(8 * (SLOT_COUNT + EXECUTOR_WORDS))
+        self.words = memoryview(self.buffer).cast("Q")[:SLOT_COUNT]
         self.words[_RFLAGS] = 2
 
     def read(self, name: str) -> int:
@@ -62,7 +66,7 @@ class State:
         return dict(zip(SLOT_NAMES, self.words, strict=True))
 
     def save(self) -> bytes:
-        return bytes(self.buffer)
+        return bytes(self.words)
 
     def restore(self, saved: bytes) -> None:
-        self.buffer[:] = saved
+        self.buffer[: len(saved)] = saved
