@@ -146,6 +146,7 @@ def _helper(name: str, block: _Block, a: str, b: str) -> str:
 # is first taken modulo the divisor; after that the quotient fits, which DIV of the host needs.
 
 _DIVQ = 'asm "divq $2", "={ax},={dx},r,0,1,~{dirflag},~{fpsr},~{flags}"'
+_PURE_CALL = "nounwind willreturn memory(none)"  # lets the quotient and remainder share one
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,7 @@ def _divide(block: _Block, high: str, low: str, c: str) -> _Division:
 
 def _divide_wide(block: _Block, high: str, low: str, divisor: str) -> _Division:
     w = block.w
-    dividend = _join(block, "zext", high, low)
+    dividend = _join(block, high, low)
     wide = block.resize("zext", divisor, w, 2 * w)
     quotient = block.binary("udiv", dividend, wide, 2 * w)
     remainder = block.binary("urem", dividend, wide, 2 * w)
@@ -178,43 +179,48 @@ def _divide_by_host(block: _Block, high: str, low: str, divisor: str) -> _Divisi
     """LLVM would call a library for 128 bits, and nothing is there to be called."""
     fits = block.compare("ult", high, divisor)
     reduced = block.select(fits, high, block.binary("urem", high, divisor))
-    both = block.add(f"call {{i64, i64}} {_DIVQ}(i64 {divisor}, i64 {low}, i64 {reduced})")
+    operands = f"i64 {divisor}, i64 {low}, i64 {reduced}"
+    both = block.add(f"call {{i64, i64}} {_DIVQ}({operands}) {_PURE_CALL}")
     quotient, remainder = (block.add(f"extractvalue {{i64, i64}} {both}, {n}") for n in (0, 1))
     return _Division(quotient, remainder)
 
 
-def _join(block: _Block, extension: str, high: str, low: str) -> str:
+def _join(block: _Block, high: str, low: str) -> str:
     """high:low, 2w bits."""
     w = block.w
-    top = block.binary("shl", block.resize(extension, high, w, 2 * w), str(w), 2 * w)
+    top = block.binary("shl", block.resize("zext", high, w, 2 * w), str(w), 2 * w)
     return block.binary("or", top, block.resize("zext", low, w, 2 * w), 2 * w)
 
 
 @dataclass(frozen=True)
-class _SignedDivision:
-    """A signed division done on magnitudes, where no operand overflows."""
+class _Magnitudes:
+    """The operands of a signed division without their signs: unsigned, they cannot overflow."""
 
-    division: _Division
-    high: str
-    """High half of the dividend's magnitude."""
+    dividend: str
+    """2w bits."""
     divisor: str
     negative: str
     """The quotient is (or is 0)."""
-    remainder_negative: str
+    dividend_negative: str
 
 
-def _divide_signed(block: _Block, a: str, b: str, c: str) -> _SignedDivision:
+def _magnitudes(block: _Block, a: str, b: str, c: str) -> _Magnitudes:
     w = block.w
     dividend_negative, c_negative = block.compare("slt", a, "0"), block.compare("slt", c, "0")
-    dividend = _join(block, "zext", a, b)
-    magnitude = block.intrinsic("abs", f"i{2 * w} {dividend}", "i1 false", width=2 * w)
-    shifted = block.binary("lshr", magnitude, str(w), 2 * w)
-    high = block.resize("trunc", shifted, 2 * w, w)
-    low = block.resize("trunc", magnitude, 2 * w, w)
-    divisor = block.intrinsic("abs", f"i{w} {c}", "i1 false")
-    division = _divide(block, high, low, divisor)
-    negative = block.binary("xor", dividend_negative, c_negative, 1)
-    return _SignedDivision(division, high, divisor, negative, dividend_negative)
+    dividend = f"i{2 * w} {_join(block, a, b)}"
+    return _Magnitudes(
+        block.intrinsic("abs", dividend, "i1 false", width=2 * w),
+        block.intrinsic("abs", f"i{w} {c}", "i1 false"),
+        block.binary("xor", dividend_negative, c_negative, 1),
+        dividend_negative,
+    )
+
+
+def _divide_magnitudes(block: _Block, operands: _Magnitudes) -> _Division:
+    w = block.w
+    high = block.binary("lshr", operands.dividend, str(w), 2 * w)
+    low = block.resize("trunc", operands.dividend, 2 * w, w)
+    return _divide(block, block.resize("trunc", high, 2 * w, w), low, operands.divisor)
 
 
 def _udiv(block: _Block, a: str, b: str, c: str) -> str:
@@ -230,22 +236,28 @@ def _udiv_fits(block: _Block, a: str, b: str, c: str) -> str:
 
 
 def _sdiv(block: _Block, a: str, b: str, c: str) -> str:
-    signed = _divide_signed(block, a, b, c)
-    return block.negate_if(signed.negative, signed.division.quotient)
+    operands = _magnitudes(block, a, b, c)
+    return block.negate_if(operands.negative, _divide_magnitudes(block, operands).quotient)
 
 
 def _srem(block: _Block, a: str, b: str, c: str) -> str:
-    signed = _divide_signed(block, a, b, c)
-    return block.negate_if(signed.remainder_negative, signed.division.remainder)
+    operands = _magnitudes(block, a, b, c)
+    remainder = _divide_magnitudes(block, operands).remainder
+    return block.negate_if(operands.dividend_negative, remainder)
 
 
 def _sdiv_fits(block: _Block, a: str, b: str, c: str) -> str:
-    signed = _divide_signed(block, a, b, c)
-    sign_bit = 1 << (block.w - 1)
-    most = block.select(signed.negative, str(sign_bit), str(sign_bit - 1))
-    magnitude_fits = block.compare("ult", signed.high, signed.divisor)
-    value_fits = block.compare("ule", signed.division.quotient, most)
-    return block.binary("and", magnitude_fits, value_fits, 1)
+    """Without dividing: the magnitude of the quotient is at most 2^(w-1) if it is negative and
+    less than that if not, so the dividend's is less than 2^(w-1) (+ 1) times the divisor's."""
+    w = block.w
+    operands = _magnitudes(block, a, b, c)
+    divisor = block.resize("zext", operands.divisor, w, 2 * w)
+    once_more = block.resize(
+        "zext", block.select(operands.negative, operands.divisor, "0"), w, 2 * w
+    )
+    product = block.binary("shl", divisor, str(w - 1), 2 * w)
+    limit = block.binary("add", product, once_more, 2 * w)
+    return block.add(f"icmp ult i{2 * w} {operands.dividend}, {limit}")
 
 
 # --- the table -------------------------------------------------------------------------------

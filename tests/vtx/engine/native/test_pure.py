@@ -23,7 +23,7 @@ llvm.initialize_native_asmparser()
 
 ARITY = {prim: meaning.__code__.co_argcount - 1 for prim, meaning in PURE.items()}
 BY_HELPER = {Prim.PDEP, Prim.PEXT}
-DIVISIONS = {Prim.UDIV, Prim.UREM, Prim.SDIV, Prim.SREM, Prim.SDIVFITS}
+DIVISIONS = {Prim.UDIV, Prim.UREM, Prim.SDIV, Prim.SREM}
 RANDOM_ROWS = 60
 
 
