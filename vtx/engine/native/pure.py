@@ -145,8 +145,10 @@ def _helper(name: str, block: _Block, a: str, b: str) -> str:
 # A double-width dividend. The quotient's low w bits do not change when the dividend's high half
 # is first taken modulo the divisor; after that the quotient fits, which DIV of the host needs.
 
-_DIVQ = 'asm "divq $2", "={ax},={dx},r,0,1,~{dirflag},~{fpsr},~{flags}"'
-_PURE_CALL = "nounwind willreturn memory(none)"  # lets the quotient and remainder share one
+_DIVQ = 'asm sideeffect "divq $2", "={ax},={dx},r,0,1,~{dirflag},~{fpsr},~{flags}"'
+"""`sideeffect` keeps the code generator from hoisting what may trap over its guard (LLVM marks
+its own DIV so); the attributes of the call let quotient and remainder share one."""
+_SHARED = "nounwind willreturn memory(none)"
 
 
 @dataclass(frozen=True)
@@ -180,7 +182,7 @@ def _divide_by_host(block: _Block, high: str, low: str, divisor: str) -> _Divisi
     fits = block.compare("ult", high, divisor)
     reduced = block.select(fits, high, block.binary("urem", high, divisor))
     operands = f"i64 {divisor}, i64 {low}, i64 {reduced}"
-    both = block.add(f"call {{i64, i64}} {_DIVQ}({operands}) {_PURE_CALL}")
+    both = block.add(f"call {{i64, i64}} {_DIVQ}({operands}) {_SHARED}")
     quotient, remainder = (block.add(f"extractvalue {{i64, i64}} {both}, {n}") for n in (0, 1))
     return _Division(quotient, remainder)
 
@@ -216,11 +218,16 @@ def _magnitudes(block: _Block, a: str, b: str, c: str) -> _Magnitudes:
     )
 
 
-def _divide_magnitudes(block: _Block, operands: _Magnitudes) -> _Division:
+def _halves(block: _Block, value: str) -> tuple[str, str]:
+    """High and low half of 2w bits."""
     w = block.w
-    high = block.binary("lshr", operands.dividend, str(w), 2 * w)
-    low = block.resize("trunc", operands.dividend, 2 * w, w)
-    return _divide(block, block.resize("trunc", high, 2 * w, w), low, operands.divisor)
+    high = block.binary("lshr", value, str(w), 2 * w)
+    return block.resize("trunc", high, 2 * w, w), block.resize("trunc", value, 2 * w, w)
+
+
+def _divide_magnitudes(block: _Block, operands: _Magnitudes) -> _Division:
+    high, low = _halves(block, operands.dividend)
+    return _divide(block, high, low, operands.divisor)
 
 
 def _udiv(block: _Block, a: str, b: str, c: str) -> str:
@@ -257,7 +264,10 @@ def _sdiv_fits(block: _Block, a: str, b: str, c: str) -> str:
     )
     product = block.binary("shl", divisor, str(w - 1), 2 * w)
     limit = block.binary("add", product, once_more, 2 * w)
-    return block.add(f"icmp ult i{2 * w} {operands.dividend}, {limit}")
+    fits = block.add(f"icmp ult i{2 * w} {operands.dividend}, {limit}")
+    # Follows from `fits`, but LLVM has to be told: where it holds the division needs no guards.
+    high, _ = _halves(block, operands.dividend)
+    return block.binary("and", block.compare("ult", high, operands.divisor), fits, 1)
 
 
 # --- the table -------------------------------------------------------------------------------
