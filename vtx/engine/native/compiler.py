@@ -77,18 +77,24 @@ class HostCompiler:
         """
         if effort not in range(4):
             raise CompileError(f"effort {effort} is not one of 0 to 3")
+        llvm = self._llvm
         try:
-            # A context of its own, so that a module's types and names are freed with it.
-            module = self._llvm.parse_assembly(ir, self._llvm.create_context())
-            # The text may name no triple; without one LLVM assumes one that has no ELF.
-            module.triple = self._triple
-            module.verify()
-            target = self._target(effort)
-            module.data_layout = str(target.target_data)
-            self._optimise(module, target, effort)
-            return bytes(target.emit_object(module))
+            # A context of its own frees a module's types and names with it. Both are closed
+            # here, in this order: the garbage collector may take the context first, and freeing
+            # a module without its context ends the process.
+            with llvm.create_context() as context, llvm.parse_assembly(ir, context) as module:
+                return self._generate(module, effort)
         except RuntimeError as error:
             raise CompileError(_one_line(str(error))) from error
+
+    def _generate(self, module: Any, effort: int) -> bytes:
+        # The text may name no triple; without one LLVM assumes a host that has no ELF.
+        module.triple = self._triple
+        module.verify()
+        target = self._target(effort)
+        module.data_layout = str(target.target_data)
+        self._optimise(module, target, effort)
+        return bytes(target.emit_object(module))
 
     def _target(self, effort: int) -> Any:
         target = self._targets.get(effort)
