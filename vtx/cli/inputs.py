@@ -53,6 +53,17 @@ def parse_defines(texts: Sequence[str]) -> dict[str, str]:
     return defines
 
 
+def probe_names(texts: Sequence[str]) -> tuple[str, ...]:
+    """The places named by all --probe options, each a list with commas. Raises InputError."""
+    names = []
+    for text in texts:
+        for name in text.split(","):
+            if not name:
+                raise InputError(f"--probe {text!r}: a name is empty; write SYMBOL[,SYMBOL...]")
+            names.append(name)
+    return tuple(names)
+
+
 def console_input(path: str | None) -> bytes:
     """What the guest will find at its console's receiver.
 

@@ -15,6 +15,7 @@ import click
 from vtx.cli.console import progress, serial
 from vtx.cli.errors import as_input_errors, complain, enough_memory, remark
 from vtx.cli.guest import guest_from, guest_options
+from vtx.cli.inputs import probe_names
 from vtx.cli.recording import recording
 from vtx.cli.sizes import in_words
 
@@ -36,6 +37,13 @@ WELL_ENDED = frozenset({"power_off", "halted", "debug_exit", "reset"})
 )
 @click.option("--trace", type=click.Path(path_type=Path), help="Write a trace (.vtxb: binary).")
 @click.option(
+    "--probe",
+    "probes",
+    multiple=True,
+    metavar="SYMBOL[,SYMBOL...]",
+    help="Trace every time the instruction there (or at 0xADDRESS) retires.",
+)
+@click.option(
     "-serial",
     "--serial",
     "serial_to",
@@ -52,6 +60,7 @@ def run(
     kernel: Path | None,
     vmm: str,
     trace: Path | None,
+    probes: tuple[str, ...],
     serial_to: str,
     stats: str | None,
     **guest: Any,
@@ -63,7 +72,9 @@ def run(
     fails, 8 when the VMM has no answer to an exit, 124 when the instruction budget ran out, 130
     after Ctrl-C.
     """
-    options = guest_from(image, kernel, guest).load(vmm)
+    if probes and trace is None:
+        raise click.UsageError("--probe writes to a trace; give --trace FILE")
+    options = replace(guest_from(image, kernel, guest).load(vmm), probes=probe_names(probes))
     result = _run(options, trace, serial_to)
     _report(result)
     if stats:

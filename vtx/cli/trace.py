@@ -36,7 +36,7 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 )
 @_JSON
 def stat(file: Path, by: str, sort: str, as_json: bool) -> None:
-    """Count exits, with the guest instructions retired since the exit before."""
+    """Count exits, with the guest instructions retired since the exit before, and probe hits."""
     from vtx.trace import TraceError, open_trace
     from vtx.view.stat import exit_statistics, show_statistics
     from vtx.view.text import json_line
@@ -54,10 +54,10 @@ def stat(file: Path, by: str, sort: str, as_json: bool) -> None:
 @_FILE
 @click.option("--exit", "seq", type=click.IntRange(min=0), help="One exit in full.", metavar="N")
 @click.option("--reason", metavar="NAME", help="Only exits of this reason (name or number).")
-@click.option("--all", "all_events", is_flag=True, help="Show events that are no exits too.")
+@click.option("--all", "all_events", is_flag=True, help="Show every other event too.")
 @_JSON
 def show(file: Path, seq: int | None, reason: str | None, all_events: bool, as_json: bool) -> None:
-    """Show exits, one a line, or one of them in full (--exit N)."""
+    """Show exits and probe hits, one a line, or one exit in full (--exit N)."""
     from vtx.spec import SpecError
     from vtx.trace import TraceError, open_trace
     from vtx.view.show import show_events, show_one

@@ -16,6 +16,7 @@ from vtx.trace.events import (
     Interrupt,
     Module,
     Note,
+    Probe,
     decode_exit_qualification,
     sha256,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "Interrupt",
     "Module",
     "Note",
+    "Probe",
     "TraceError",
     "TraceReader",
     "TraceWriter",

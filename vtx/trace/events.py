@@ -134,13 +134,27 @@ class End(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="even
     memory_sha256: str
 
 
-Event = Exit | Input | Interrupt | Note | End
-KINDS: tuple[type[Event], ...] = (Exit, Input, Interrupt, Note, End)
+class Probe(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="event", tag="probe"):
+    """The instruction at a place that was asked for has retired.
+
+    retired: guest instructions retired before it; symbol: the place as it was asked for; cr3: the
+    guest's own CR3 when the instruction began, not what a VMM put into the hardware's.
+    """
+
+    retired: int
+    rip: int
+    symbol: str
+    cr3: int
+    vcpu: int = 0
+
+
+Event = Exit | Input | Interrupt | Note | End | Probe
+KINDS: tuple[type[Event], ...] = (Exit, Input, Interrupt, Note, End, Probe)
 """Every kind of event. The binary form numbers kinds by place: new ones go to the end."""
 
 
 def kind(event: Event) -> str:
-    """The event's kind as files name it: "exit", "input", "interrupt", "note" or "end"."""
+    """The event's kind as files name it: "exit", "input", "interrupt", "note", "end" or "probe"."""
     return str(event.__struct_config__.tag)
 
 

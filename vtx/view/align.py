@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
-from vtx.trace import End, Event, Exit, Input, Interrupt
+from vtx.trace import End, Event, Exit, Input, Interrupt, Probe
 
 MAX_GROUP = 256
 """Events of one instruction that are matched at once; a longer group is cut."""
@@ -27,11 +27,13 @@ class Pair:
 
 
 def identity(event: Event) -> str:
-    """What an event is in few words: its reason, vector or kind."""
+    """What an event is in few words: its reason, vector, symbol or kind."""
     if isinstance(event, Exit):
         return event.reason
     if isinstance(event, Interrupt):
         return f"interrupt {event.vector:#x}"
+    if isinstance(event, Probe):
+        return f"probe {event.symbol}"
     if isinstance(event, Input):
         return "input"
     return "end" if isinstance(event, End) else "note"

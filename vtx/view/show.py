@@ -11,7 +11,7 @@ from typing import Any, TextIO
 import msgspec
 
 from vtx import spec
-from vtx.trace import Event, Exit, Input, Interrupt, Note, TraceError
+from vtx.trace import Event, Exit, Input, Interrupt, Note, Probe, TraceError
 from vtx.view.text import count, json_line, printable
 
 
@@ -23,7 +23,10 @@ def show_events(
     all_events: bool = False,
     as_json: bool = False,
 ) -> None:
-    """One line for each exit, or for each event. SpecError when `reason` is no exit reason."""
+    """One line for each exit and probe hit, or for each event; with `reason` only those exits.
+
+    SpecError when `reason` is no exit reason.
+    """
     number = None if reason is None else spec.exit_reason(reason).number
     for event in events:
         if not _wanted(event, number, all_events):
@@ -34,7 +37,7 @@ def show_events(
 def _wanted(event: Event, number: int | None, all_events: bool) -> bool:
     if isinstance(event, Exit):
         return number is None or event.number == number
-    return all_events
+    return all_events or (isinstance(event, Probe) and number is None)
 
 
 def show_one(events: Iterable[Event], seq: int, out: TextIO, *, as_json: bool = False) -> None:
@@ -71,6 +74,8 @@ def event_line(event: Event) -> str:
     """Any event in one line."""
     if isinstance(event, Exit):
         return _exit_line(event)
+    if isinstance(event, Probe):
+        return _probe_line(event)
     if isinstance(event, Interrupt):
         said = f"interrupt {event.vector:#x} {event.how}"
     elif isinstance(event, Input):
@@ -94,6 +99,11 @@ def _exit_line(event: Exit) -> str:
         f"-> {printable(done)}" if done else "",
     )
     return "  ".join(column for column in columns if column).rstrip()
+
+
+def _probe_line(event: Probe) -> str:
+    place = f"{event.rip:#018x} {printable(event.symbol):<20}"
+    return f"{'':>7} {event.retired:>11}  {'probe':<18}  {place}  cr3 {event.cr3:#x}"
 
 
 def exit_in_full(event: Exit) -> str:

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from math import sqrt
 from typing import Any, TextIO
 
-from vtx.trace import Event, Exit
+from vtx.trace import Event, Exit, Probe
+from vtx.view.probes import Hits, ProbeCounting, show_probes
 from vtx.view.text import Table, count, percent, print_table, printable
 
 
@@ -52,18 +53,20 @@ class Samples:
 
 @dataclass(frozen=True, slots=True)
 class ExitStatistics:
-    """Rows in the order asked for, and the sum of all of them."""
+    """Rows in the order asked for, the sum of all of them, and the hits of probes."""
 
     by: str
     rows: tuple[Samples, ...]
     total: Samples
+    probes: tuple[Hits, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON: `rows` with the columns of the table, `total` with the sums."""
+        """For JSON: `rows` with the columns of the table, `total` with the sums, `probes`."""
         return {
             "by": self.by,
             "rows": [self._row(row) for row in self.rows],
             "total": {"samples": self.total.samples, "retired": self.total.retired},
+            "probes": [row.as_dict() for row in self.probes],
         }
 
     def _row(self, row: Samples) -> dict[str, Any]:
@@ -118,17 +121,26 @@ SORTS: dict[str, Callable[[Samples], Any]] = {
 def exit_statistics(
     events: Iterable[Event], *, by: str = "reason", sort: str = "samples"
 ) -> ExitStatistics:
-    """Count the exits among `events`; `by` is a key of NAMES, `sort` of SORTS."""
-    counting = _Counting(NAMES[by])
+    """Count exits and probe hits among `events`; `by` is a key of NAMES, `sort` of SORTS."""
+    counting, probes = _Counting(NAMES[by]), ProbeCounting()
     for event in events:
         if isinstance(event, Exit):
             counting.count(event)
+        elif isinstance(event, Probe):
+            probes.count(event)
     rows = sorted(counting.rows.values(), key=lambda row: (SORTS[sort](row), row.name))
-    return ExitStatistics(by, tuple(rows), counting.total)
+    return ExitStatistics(by, tuple(rows), counting.total, tuple(probes.by_symbol.values()))
 
 
 def show_statistics(found: ExitStatistics, out: TextIO) -> None:
-    """The table, and the totals below it."""
+    """The table, the totals below it, and the table of probes where there were any."""
+    _show_exits(found, out)
+    if found.probes:
+        print(file=out)
+        show_probes(found.probes, out)
+
+
+def _show_exits(found: ExitStatistics, out: TextIO) -> None:
     total = found.total
     if not total.samples:
         print("No VM exits.", file=out)

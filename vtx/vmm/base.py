@@ -19,6 +19,7 @@ from vtx.vmm.explain import explain_entry_failure
 from vtx.vmm.frames import FramePool, OutOfFramesError
 from vtx.vmm.observe import Observer
 from vtx.vmm.port import Port, VmxError
+from vtx.vmm.probing import GuestProbes
 from vtx.vmm.vcpu import ControlRegisters, Vcpu
 from vtx.vmm.vm import VirtualMachine
 
@@ -38,6 +39,7 @@ class Vmm:
         self.vcpu = Vcpu(port, vm.soft.state)
         self.events = EventEntry(port, vm)
         self.observer: Observer | None = None
+        self.probes: GuestProbes | None = None
         self.exit_counts: dict[str, int] = {}
         self.halted = False
         self._launched = False
@@ -142,6 +144,8 @@ class Vmm:
         offset = self.vm.now + self.vm.soft.state.read("tsc_adjust") - self.port.now
         self.port.vmwrite("TSC_OFFSET", offset)
         before = self.port.retired
+        if self.probes is not None:
+            self.probes.entering()
         try:
             entered = self.port.enter(launched=self._launched)
         finally:  # also when Ctrl-C ends it in the middle
@@ -218,6 +222,8 @@ class Vmm:
         elif isinstance(action, Complete):
             self.complete(exit)
         elif isinstance(action, Skip):
+            if self.probes is not None:
+                self.probes.skipped(exit.rip)
             self.vm.count_retired(1)
             self.port.vmwrite("GUEST_RIP", exit.rip + exit.instruction_length)
             self.events.end_shadow()
@@ -238,10 +244,16 @@ class Vmm:
         """Run the instruction (or the event delivery) that exited, as the bare machine would."""
         self.vcpu.load_from_vmcs()
         if exit.idt_vectoring_info & exits.VALID:
-            self.events.complete_delivery(exit)
+            self._complete_delivery(exit)
         else:
             self.vm.complete_instruction()
         self.after_completion()
+
+    def _complete_delivery(self, exit: Exit) -> None:
+        if self.probes is None:
+            self.events.complete_delivery(exit)
+        else:
+            self.probes.delivering(lambda: self.events.complete_delivery(exit))
 
     def after_completion(self) -> None:
         """Put the completing CPU's state back for the guest to go on with."""

@@ -15,6 +15,7 @@ from vtx.trace import End, Event, Input
 from vtx.vmm.ending import Ending
 from vtx.vmm.frames import OutOfFramesError
 from vtx.vmm.port import VmxError
+from vtx.vmm.probing import ProbeError
 from vtx.vmm.session import BareSession, Session
 from vtx.vmm.styles import LaunchError, resolve_style
 from vtx.vmm.virtual import VirtualSession
@@ -40,6 +41,8 @@ class RunOptions:
     initrd: bytes | None = None
     modules: tuple[tuple[bytes, str], ...] = ()
     trace: EventSink | None = None
+    probes: tuple[str, ...] = ()
+    """Symbols, or addresses as 0x...: `trace` gets an event when the instruction there retires."""
     console: Sink | None = None
     console_input: bytes = b""
     on_progress: Callable[[int], None] | None = None
@@ -96,8 +99,9 @@ def launch(options: RunOptions) -> Launched:
                 style.vmm, options.image, name=options.image_name, cpu=cpu,
                 ram_size=options.memory, command_line=options.append,
                 modules=_modules(options), serial=serial, trace=options.trace, quick=quick,
+                probes=options.probes,
             )  # fmt: skip
-    except ImageError as error:
+    except (ImageError, ProbeError) as error:
         raise LaunchError(str(error)) from None
     except (VmxError, OutOfFramesError) as error:
         raise LaunchError(f"--vmm {style.name}: {error}") from None
@@ -143,7 +147,7 @@ def _bare(options: RunOptions, cpu: CpuModel, serial: Sink, quick: bool) -> Bare
         ram_size=options.memory,
         name=options.image_name,
     )
-    return BareSession(computer, boot, quick=quick, trace=options.trace)
+    return BareSession(computer, boot, quick=quick, trace=options.trace, probes=options.probes)
 
 
 def run(options: RunOptions) -> RunResult:

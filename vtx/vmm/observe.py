@@ -9,7 +9,7 @@ from collections.abc import Callable
 from vtx.isa.layout import GPR_NAMES
 from vtx.machine.loader import SymbolTable
 from vtx.machine.paging import FETCH, USER
-from vtx.trace import Event, Interrupt, disassemble
+from vtx.trace import Event, Interrupt, Probe, disassemble
 from vtx.trace import Exit as ExitEvent
 from vtx.vmm import exits
 from vtx.vmm.exits import Action, Exit
@@ -42,13 +42,23 @@ class Observer:
         self._count = 0
         self._registers: dict[str, int] = {}
         self._shown: tuple[str, str] = ("", "")
+        self._held: list[Probe] | None = None
+        """Hits of probes while an exit is being handled: they stand behind it."""
 
     def interrupt(self, vector: int) -> None:
         """An external interrupt is injected at the coming VM entry."""
         self._emit(Interrupt(retired=self._vm.retired, vector=vector, how="injected"))
 
+    def probe(self, hit: Probe) -> None:
+        """A probed instruction retired; if the VMM completed it, behind the exit it made."""
+        if self._held is None:
+            self._emit(hit)
+        else:
+            self._held.append(hit)
+
     def before(self, exit: Exit) -> None:
         """Remember what the handler may change."""
+        self._held = []
         self._shown = self._instruction(exit)
         self._registers = self._read_registers()
         self._port.record_writes()
@@ -96,6 +106,9 @@ class Observer:
             )
         )
         self._count += 1
+        held, self._held = self._held or [], None
+        for hit in held:
+            self._emit(hit)
 
     def _read_registers(self) -> dict[str, int]:
         values = {name: self._port.register(name) for name in GPR_NAMES if name != "rsp"}

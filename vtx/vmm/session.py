@@ -21,6 +21,7 @@ from vtx.machine.platform import Platform
 from vtx.machine.state import State
 from vtx.trace import Event, Interrupt
 from vtx.vmm.ending import Ending, requested
+from vtx.vmm.probing import probe_bare, resolve_probes
 
 _HASH_CHUNK = 1 << 20
 
@@ -153,7 +154,9 @@ class BareSession:
         *,
         quick: bool = True,
         trace: Callable[[Event], None] | None = None,
+        probes: tuple[str, ...] = (),
     ) -> None:
+        """`probes` are reported to `trace`. Raises ProbeError for one that has no place."""
         self.computer = computer
         apply_boot_state(computer.cpu, boot)
         self.engine = Reference(computer.cpu, computer.features, quick=quick)
@@ -162,6 +165,8 @@ class BareSession:
         source: InterruptSource = computer.platform
         if trace is not None:
             source = _Observed(computer, trace)
+            if probes:
+                probe_bare(self.engine, resolve_probes(probes, boot.symbols), trace)
         self._runner = Runner(self.engine, source)
 
     @property

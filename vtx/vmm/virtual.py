@@ -14,6 +14,7 @@ from vtx.vmm.ending import Ending
 from vtx.vmm.frames import POOL_BYTES, FramePool, OutOfFramesError, ScatteredFrames
 from vtx.vmm.observe import Observer
 from vtx.vmm.port import Port, VmxError
+from vtx.vmm.probing import GuestProbes, resolve_probes
 from vtx.vmm.session import WalkLog, guest_registers, hash_memory
 from vtx.vmm.vm import VirtualMachine
 
@@ -45,8 +46,12 @@ class VirtualSession:
         serial: Sink,
         trace: EventSink | None,
         quick: bool,
+        probes: tuple[str, ...] = (),
     ) -> "VirtualSession":
-        """Build host, VM and VMM, and load the image into the VM. Raises ImageError."""
+        """Build host, VM and VMM, and load the image into the VM.
+
+        Raises ImageError, and ProbeError for a probe that has no place.
+        """
         unit = 1 << getattr(style, "page_shift", 12)
         frames = ScatteredFrames(ram_size, HOST_LOW + POOL_BYTES, unit)
         host_size = HOST_LOW + POOL_BYTES + frames.size
@@ -68,13 +73,16 @@ class VirtualSession:
         vmm.start()
         session = cls(vmm, vm, walks)
         if trace is not None:
-            session.observe(trace, boot)
+            session.observe(trace, boot, probes)
         return session
 
-    def observe(self, trace: EventSink, boot: BootState) -> None:
-        """Write the VMM's exits to a trace from now on."""
+    def observe(self, trace: EventSink, boot: BootState, probes: tuple[str, ...] = ()) -> None:
+        """Write the VMM's exits and the hits of probes to a trace from now on."""
         vmm = self.vmm
         vmm.observer = Observer(trace, vmm.port, self.vm, vmm.vcpu, boot.symbols)
+        if probes:
+            places = resolve_probes(probes, boot.symbols)
+            vmm.probes = GuestProbes(vmm.port, self.vm, vmm.vcpu, places, vmm.observer.probe)
 
     def run(self, instructions: int | None) -> Ending | None:
         try:

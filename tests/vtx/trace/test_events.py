@@ -32,6 +32,7 @@ def test_kinds_have_the_names_that_files_use() -> None:
         "interrupt",
         "note",
         "end",
+        "probe",
     ]
     assert kind(Note(retired=1, text="x")) == "note"
 

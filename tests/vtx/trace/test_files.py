@@ -20,6 +20,7 @@ from vtx.trace import (
     Interrupt,
     Module,
     Note,
+    Probe,
     TraceError,
     TraceReader,
     TraceWriter,
@@ -61,6 +62,7 @@ EVENTS: tuple[Event, ...] = (
     ),
     Interrupt(retired=20, vector=0x20, how="injected"),
     Note(retired=21, text="two\nlines"),
+    Probe(retired=22, rip=0xFFFF_8000_0000_2000, symbol="fork", cr3=0x10_5000),
     End(retired=30, ended="power_off", exit_status=0, memory_sha256="2" * 64),
 )
 FORMS = pytest.mark.parametrize("suffix", [".jsonl", ".vtxb"])
@@ -107,6 +109,7 @@ events = (
         vcpu=words,
     )
     | st.builds(Note, retired=words, text=names)
+    | st.builds(Probe, retired=words, rip=words, symbol=names, cr3=words, vcpu=words)
     | st.builds(End, retired=words, ended=names, exit_status=words, memory_sha256=names)
 )
 
