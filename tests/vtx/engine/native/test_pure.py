@@ -92,6 +92,10 @@ def _few_edges(width: int) -> list[int]:
     return _fitting({0, 1, width - 1, width, width + 1, top, 2 * top - 1}, width)
 
 
+def _harshest_edges(width: int) -> list[int]:
+    return _fitting({0, width, 1 << (width - 1), (1 << width) - 1}, width)
+
+
 def _fewest_edges(width: int) -> list[int]:
     top = 1 << (width - 1)
     return _fitting({0, 1, 3, top, 2 * top - 1}, width)
@@ -226,6 +230,41 @@ def test_constant_edge_operands_fold_to_the_definition_and_never_to_poison(named
         assert value is not None or not case.folds, (case, row, bodies[name])
         if value is not None:
             assert value & ((1 << case.width) - 1) == case.meaning(row), (case, row)
+
+
+def test_no_step_on_the_way_to_a_result_is_poison() -> None:
+    rows = [
+        (case, row)
+        for case in CASES
+        for row in product(*(_harshest_edges(width) for width in case.argument_widths))
+    ]
+    text = [
+        _constant_function(case, row, f"f{n}", named=True) for n, (case, row) in enumerate(rows)
+    ]
+    steps = _with_steps_kept(DECLARATIONS + "".join(text))
+    bodies = _bodies(_optimised(steps, _target_machine("x86-64")))
+    assert {rows[int(name[1:])]: bodies[name] for name in _without_value(bodies)} == {}
+
+
+def _with_steps_kept(text: str) -> str:
+    """The same functions, each integer that they compute passed to an unknown function too."""
+    types = {
+        (function.name, step.name): str(step.type)
+        for function in llvm.parse_assembly(text).functions
+        for block in function.blocks
+        for step in block.instructions
+    }
+    lines, name = [f"declare void @keep_i{width}(i{width})" for width in (*WIDTHS, 2, 128)], ""
+    for line in text.splitlines():
+        lines.append(line)
+        if line.startswith("define"):
+            name = line.partition("@")[2].partition("(")[0]
+        elif line.startswith("%"):
+            step = line.partition(" ")[0]
+            kind = types[name, step[1:]]
+            if kind.startswith("i"):
+                lines.append(f"call void @keep_{kind}({kind} {step})")
+    return "\n".join(lines)
 
 
 @pytest.mark.parametrize(
