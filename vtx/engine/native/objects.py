@@ -29,6 +29,9 @@ _SECTION = struct.Struct("<IIQQQQIIQQ")
 _SYMBOL = struct.Struct("<IBBHQQ")
 _RELOCATION = struct.Struct("<QIIq")
 
+_LARGEST_ALIGNMENT = 4096
+"""A page: executable memory is aligned no better."""
+
 _KEPT = (".text", ".rodata", ".data.rel.ro")
 _LEFT_OUT = (".eh_frame", ".note")
 """Unwind tables and notes: nothing unwinds through generated code."""
@@ -203,6 +206,8 @@ class _Reader:
             if section.type != _SHT_PROGBITS or not section.name.startswith(_KEPT):
                 raise ObjectError(f"section {section.name} is not understood")
             alignment = max(section.alignment, 1)
+            if alignment & (alignment - 1) or alignment > _LARGEST_ALIGNMENT:
+                raise ObjectError(f"section {section.name} has alignment {alignment:#x}")
             self._code += bytes(-len(self._code) % alignment)
             self._alignment = max(self._alignment, alignment)
             self._places[number] = len(self._code)

@@ -1,5 +1,6 @@
 """Objects are read whole, and what is damaged or not understood is refused."""
 
+import struct
 from io import BytesIO
 
 import pytest
@@ -110,6 +111,16 @@ def test_no_truncation_gives_an_object() -> None:
         with pytest.raises(ObjectError) as caught:
             parse_object(data[:size])
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("alignment", [3, 8192, 1 << 50])
+def test_an_alignment_no_memory_has_is_refused(alignment: int) -> None:
+    data = bytearray(_object())
+    (sections,) = struct.unpack_from("<Q", data, 40)
+    for number in range(*struct.unpack_from("<H", data, 60)):
+        struct.pack_into("<Q", data, sections + 64 * number + 48, alignment)
+    with pytest.raises(ObjectError, match=hex(alignment)):
+        parse_object(bytes(data))
 
 
 @settings(max_examples=300, deadline=None)
