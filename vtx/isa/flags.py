@@ -116,12 +116,13 @@ CONDITIONS: dict[str, Callable[[Builder], Value]] = {
 }
 """Condition code -> its value; a leading `n` negates (SDM 2A, condition codes)."""
 
-_POSITIVE_OF = {"no": "o", "ae": "b", "ne": "e", "a": "be", "ns": "s", "np": "p",
-                "ge": "l", "g": "le"}  # fmt: skip
+POSITIVE_OF = {"no": "o", "ae": "b", "ne": "e", "a": "be", "ns": "s", "np": "p",
+               "ge": "l", "g": "le"}  # fmt: skip
+"""Condition code -> the one it negates."""
 
 
 def _condition(b: Builder, code: str) -> Value:
-    positive = _POSITIVE_OF.get(code)
+    positive = POSITIVE_OF.get(code)
     return ~CONDITIONS[positive](b) if positive else CONDITIONS[code](b)
 
 

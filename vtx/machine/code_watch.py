@@ -23,6 +23,10 @@ class CodeWatch:
         """`tlb` must lose its write translations to pages that come under watch."""
         self._tlbs.append(tlb)
 
+    def replace_tlb(self, old: Tlb, new: Tlb) -> None:
+        """A CPU has another TLB now."""
+        self._tlbs[self._tlbs.index(old)] = new
+
     def watch(self, host_page: int, on_write: OnWrite) -> None:
         """Call `on_write(host_page)` once, when the page is next written."""
         owners = self.pages.get(host_page)

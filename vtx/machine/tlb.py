@@ -67,7 +67,15 @@ class Tlb:
         self._spaces: dict[Tag, AddressSpace] = {}
         self.tag: Tag = (0, 0, 0)
         self._bypass: AddressSpace | None = None
-        self.space = self._spaces.setdefault(self.tag, AddressSpace())
+        self.space = self._spaces.setdefault(self.tag, self.new_space())
+
+    def new_space(self) -> AddressSpace:
+        """An empty space; an executor's own TLB may have its own kind."""
+        return AddressSpace()
+
+    def spaces(self) -> Iterable[AddressSpace]:
+        """The spaces of all tags."""
+        return self._spaces.values()
 
     def switch(self, tag: Tag) -> None:
         """Make `tag` current, keeping what is cached under the others."""
@@ -76,7 +84,7 @@ class Tlb:
         if space is None:
             if len(self._spaces) >= _MOST_SPACES:
                 del self._spaces[next(iter(self._spaces))]
-            space = self._spaces[tag] = AddressSpace()
+            space = self._spaces[tag] = self.new_space()
         if self._bypass is None:
             self.space = space
 

@@ -58,6 +58,7 @@ class HostCompiler:
         self._llvm: Any = import_module("llvmlite.binding")
         self._llvm.initialize_native_target()
         self._llvm.initialize_native_asmprinter()
+        self._llvm.initialize_native_asmparser()
         self._triple: str = self._llvm.get_process_triple()
         self._cpu: str = self._llvm.get_host_cpu_name()
         self._features: str = self._llvm.get_host_cpu_features().flatten()

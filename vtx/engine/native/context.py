@@ -1,0 +1,39 @@
+"""The words behind a CPU's state that native code and Python talk through.
+
+Native code has one pointer, to the state words; these fields follow them. The module only
+names places; it must not know who reads or writes them.
+"""
+
+from vtx.isa.layout import SLOT_COUNT
+from vtx.machine.state import EXECUTOR_WORDS
+
+_NAMES = (
+    "budget",  # instructions left when native code was left, or asks Python something
+    "link",  # which jump would like to be patched to the block that is found next
+    "tlb",  # host address of the current address space's translations
+    "jump_cache",  # host address of the table of known block entries
+    "entry",  # host address of the code to run
+    "on_load", "on_store", "on_probe",  # host addresses of Python's slow paths
+    "on_physical_load", "on_physical_store", "on_walk_load", "on_service",
+    "scratch", "scratch_high",  # a value that a slow load returns
+    "ram_read", "ram_write", "ram_pages",  # per physical page its host address, or 0
+    "until",  # retired instructions when the budget is used up
+    "walk_references", "walk_observed",
+    *(f"argument{n}" for n in range(8)),
+)  # fmt: skip
+CONTEXT: dict[str, int] = {name: SLOT_COUNT + n for n, name in enumerate(_NAMES)}
+"""Field -> index of its 64-bit word, counted from the first state word."""
+assert len(_NAMES) <= EXECUTOR_WORDS
+
+LEFT_OK, LEFT_FAULT, LEFT_EXIT, LEFT_SOFTWARE_EVENT = range(4)  # as machine.cpu has them
+LEFT_MISS, LEFT_BUDGET, LEFT_RESYNC, LEFT_AFTER_STORE = range(4, 8)
+"""Why native code was left: a block is not translated yet, the budget is used up, the key may
+have changed, a store reached a device or code."""
+
+JUMP_CACHE_ENTRIES = 4096
+"""Entries of {instruction pointer, code}, 16 bytes each."""
+TLB_ENTRIES = 256
+"""Entries per privilege of {read tag, write tag, host address - gva, spare}, 32 bytes each."""
+TLB_TABLE = TLB_ENTRIES * 32
+NO_TAG = 1
+"""A tag that no page has."""

@@ -1,0 +1,157 @@
+"""The stencils of this process: compiled when a form is first met, kept by form.
+
+It brings together the text of forms, the compiler and the linked runtime; who copies stencils
+where is `blocks`' business.
+"""
+
+from dataclasses import dataclass
+
+from vtx.engine.native.arena import Arena, ArenaFullError
+from vtx.engine.native.compiler import host_compiler
+from vtx.engine.native.forms import Form
+from vtx.engine.native.lower import METADATA
+from vtx.engine.native.objects import Stencil, extract, parse_object
+from vtx.engine.native.relocate import HOST, link, prepare, without_final_jump
+from vtx.engine.native.routines import RoutineBody, called, declaration
+from vtx.engine.native.runtime import runtime_text
+from vtx.engine.native.stencil import (
+    EXIT_TEXT,
+    HEAD_TEXT,
+    PARAMETERS,
+    StencilBody,
+    hole_symbol,
+    module_head,
+    through_cache_text,
+)
+from vtx.isa.program import routine
+
+Patches = tuple[tuple[int, int, str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A compiled stencil, sorted for copying."""
+
+    code: bytes
+    absolute: Patches
+    relative: Patches
+    """Offset, packer, symbol, addend less the offset."""
+    falls_through: str
+    """The continuation that has to lie right behind the code; "" where there is none."""
+    continuations: tuple[tuple[str, int], ...]
+    flags_out: int | None
+    """Kind of flags it leaves; None for the kind it is entered with."""
+
+
+_ROOM = 4 << 20
+"""Bytes of the arena for routines, which stay when blocks are forgotten."""
+_COMMON_HOLES = {("BACK_slot", "slot"), ("COUNT_slot", "slot"), ("LINK_s", "s"), ("H0_q", "q")}
+
+
+class Library:
+    """Stencils and routines of one arena."""
+
+    def __init__(self, arena: Arena) -> None:
+        self._arena = arena
+        self._next = arena.allocate(_ROOM)
+        self._end = self._next + _ROOM
+        self.symbols: dict[str, int] = {}
+        """Linked functions: name -> host address."""
+        self._stencils: dict[tuple[Form, int | None], Ready] = {}
+        self._link(runtime_text())
+        texts = [HEAD_TEXT, EXIT_TEXT, through_cache_text("through")]
+        compiled = self._compile(texts, ["head", "unlinked", "through"], _COMMON_HOLES, {"NEXT"})
+        self.head, self.unlinked, self.through = (
+            ready_of(compiled[name], (), None) for name in ("head", "unlinked", "through")
+        )
+
+    def stencil(self, form: Form, known: int | None) -> Ready:
+        """The stencil of a form entered with flags of the kind `known`. Raises CompileError."""
+        if not form.reads_flags and not form.eager:
+            known = None
+        ready = self._stencils.get((form, known))
+        if ready is None:
+            ready = self._stencils[(form, known)] = self._make(form, known)
+        return ready
+
+    def _make(self, form: Form, known: int | None) -> Ready:
+        for name in called(form.ops):
+            self.routine(name)
+        body = StencilBody(form, known)
+        text = body.text("stencil")
+        holes = {(hole_symbol(n, kind), kind) for n, kind in enumerate(form.holes)}
+        symbols = {symbol for symbol, _ in body.continuations}
+        routines = "".join(declaration(name) for name in called(form.ops))
+        compiled = self._compile(
+            [routines, text], ["stencil"], holes | {("BACK_slot", "slot")}, symbols
+        )
+        flags_out = body.flags_out if form.eager or form.reads_flags or body.writes_flags else None
+        return ready_of(compiled["stencil"], tuple(body.continuations), flags_out)
+
+    def _compile(
+        self,
+        texts: list[str],
+        names: list[str],
+        holes: set[tuple[str, str]],
+        continuations: set[str],
+    ) -> dict[str, Stencil]:
+        text = "\n".join([module_head(holes, continuations), *texts, METADATA])
+        code = parse_object(host_compiler().compile(text))
+        return {name: extract(code, name) for name in names}
+
+    # --- routines ----------------------------------------------------------------------------
+    def routine(self, name: str) -> int:
+        """Host address of a routine, compiled with what it calls. Raises CompileError."""
+        known = self.symbols.get(f"routine_{name}")
+        if known is None:
+            wanted = self._missing(name, [])
+            callees = {c for n in wanted for c in called(routine(n).ops)} - set(wanted)
+            text = "\n".join(
+                [
+                    module_head(set(), set()),
+                    *(declaration(n) for n in sorted(callees)),
+                    *(RoutineBody(n).text() for n in wanted),
+                    METADATA,
+                ]
+            )
+            self._link(text)
+            known = self.symbols[f"routine_{name}"]
+        return known
+
+    def _missing(self, name: str, found: list[str]) -> list[str]:
+        """`name` and what it calls, as far as not linked yet."""
+        if name not in found and f"routine_{name}" not in self.symbols:
+            found.append(name)
+            for callee in called(routine(name).ops):
+                self._missing(callee, found)
+        return found
+
+    def _link(self, text: str) -> None:
+        code = parse_object(host_compiler().compile(text))
+        alignment = max(16, code.alignment)
+        offset = -(-self._next // alignment) * alignment
+        if offset + len(code.code) > self._end:
+            raise ArenaFullError(f"{len(code.code)} bytes of routines do not fit")
+        self._next = offset + len(code.code)
+        self._arena.view[offset : offset + len(code.code)] = code.code
+        hva = self._arena.base + offset
+        self.symbols.update(link(code, self._arena.view, offset, hva, self.symbols))
+        self._arena.flush(offset, len(code.code))
+
+
+def ready_of(
+    stencil: Stencil, continuations: tuple[tuple[str, int], ...], flags_out: int | None
+) -> Ready:
+    """Sort a stencil's relocations, and drop the jump to what will lie behind it."""
+    shorter = without_final_jump(stencil)
+    falls = ""
+    if shorter is not None and shorter[1] == "NEXT":
+        stencil, falls = shorter
+    prepared = prepare(stencil)
+    assert not prepared.paged or HOST != 62
+    return Ready(
+        prepared.code, prepared.absolute, prepared.relative, falls, continuations, flags_out
+    )
+
+
+assert PARAMETERS

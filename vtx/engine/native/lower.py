@@ -1,0 +1,366 @@
+"""From ops of the algebra to LLVM text IR: what stencils and routines have in common.
+
+A `Body` writes the ops of one program. Where its registers, numbers and ends go is decided by
+the subclass. The only thing assumed of the surroundings are the two pointers `%s` (the state
+words) and `%t` (the translations of the current address space).
+"""
+
+from collections.abc import Sequence
+
+from vtx.engine.native.context import CONTEXT, TLB_ENTRIES, TLB_TABLE
+from vtx.engine.native.pure import pure_lines
+from vtx.isa.layout import SLOTS
+from vtx.isa.primitives import PURE, Prim
+from vtx.isa.program import Access, Op
+from vtx.isa.tables import table
+from vtx.machine.tlb import PRIVILEGES
+
+_LIKELY, _UNLIKELY = "!prof !0", "!prof !1"
+METADATA = """
+!0 = !{!"branch_weights", i32 100000, i32 1}
+!1 = !{!"branch_weights", i32 1, i32 100000}
+"""
+_PRIVILEGE = {privilege: n for n, privilege in enumerate(PRIVILEGES)}
+_VECTOR, _ERROR, _HAS_ERROR = (SLOTS[f"fault_{n}"] for n in ("vector", "error", "has_error"))
+_EXIT_REASON = SLOTS["exit_reason"]
+
+OF_WRITE, OF_STACK, PRIVILEGE_SHIFT, SIZE_SHIFT = 1 << 8, 1 << 9, 10, 16
+"""How an access is told to a slow path: its width in bits 7:0, then these."""
+
+
+def describe_access(access: Access, width: int) -> int:
+    """An Access and a width as one number, for the slow paths."""
+    number = width | _PRIVILEGE[access.privilege] << PRIVILEGE_SHIFT | access.size << SIZE_SHIFT
+    return number | OF_WRITE * access.write | OF_STACK * access.stack
+
+
+def access_of(number: int) -> Access:
+    """The inverse of `describe_access`."""
+    privilege = PRIVILEGES[number >> PRIVILEGE_SHIFT & 3]
+    return Access(bool(number & OF_WRITE), privilege, bool(number & OF_STACK), number >> SIZE_SHIFT)
+
+
+class Body:
+    """Writes the ops of one program, line by line."""
+
+    def __init__(self, variables: Sequence[int]) -> None:
+        self.lines: list[str] = []
+        self.cells: list[str] = []
+        """Stack cells, which LLVM turns into registers if they stand at the function's start."""
+        self._count = 0
+        self._names: dict[int, str] = {}
+        self._widths: dict[int, int] = {}
+        self.variables = variables
+        self.ended = False
+        """The code just written does not go on."""
+
+    # --- text ------------------------------------------------------------------------------
+    def line(self, text: str) -> None:
+        self.lines.append(f"  {text}")
+
+    def fresh(self) -> str:
+        self._count += 1
+        return f"%v{self._count}"
+
+    def add(self, instruction: str) -> str:
+        name = self.fresh()
+        self.line(f"{name} = {instruction}")
+        return name
+
+    def label(self) -> str:
+        self._count += 1
+        return f"L{self._count}"
+
+    def place(self, label: str) -> None:
+        """Go on at `label`."""
+        self.lines.append(f"{label}:")
+        self.ended = False
+
+    def branch(self, condition: str, then: str, otherwise: str, weight: str = "") -> None:
+        suffix = f", {weight}" if weight else ""
+        self.line(f"br i1 {condition}, label %{then}, label %{otherwise}{suffix}")
+
+    def cell(self, width: int) -> str:
+        """A new local variable; its address."""
+        name = self.fresh()
+        self.cells.append(f"  {name} = alloca i{width}")
+        return name
+
+    def function_lines(self) -> list[str]:
+        """The function's lines: its cells, then what was written."""
+        variables = [f"  %var{n} = alloca i{width}" for n, width in enumerate(self.variables)]
+        return ["entry:", *variables, *self.cells, *self.lines]
+
+    # --- values ----------------------------------------------------------------------------
+    def value(self, temp: int) -> str:
+        return self._names[temp]
+
+    def define(self, temp: int, text: str, width: int) -> None:
+        self._names[temp] = text
+        self._widths[temp] = width
+
+    def width(self, temp: int) -> int:
+        return self._widths[temp]
+
+    def resized(self, text: str, source: int, target: int) -> str:
+        """`text` of `source` bits, zero-extended or cut to `target` bits."""
+        if source == target:
+            return text
+        return self.add(f"{'zext' if target > source else 'trunc'} i{source} {text} to i{target}")
+
+    # --- state -----------------------------------------------------------------------------
+    def word(self, index: int) -> str:
+        """Pointer to a state or context word."""
+        return self.add(f"getelementptr i8, ptr %s, i64 {8 * index}")
+
+    def slot(self, attr: int) -> str:
+        """Pointer to a slot as GET and PUT name it."""
+        return self.word(attr)
+
+    def set_word(self, index: int, value: str) -> None:
+        self.line(f"store i64 {value}, ptr {self.word(index)}")
+
+    def get_word(self, index: int) -> str:
+        return self.add(f"load i64, ptr {self.word(index)}")
+
+    # --- ops -------------------------------------------------------------------------------
+    def write(self, ops: Sequence[Op]) -> None:
+        at = 0
+        while at < len(ops):
+            at = self._one(ops, at)
+
+    def _one(self, ops: Sequence[Op], at: int) -> int:
+        op = ops[at]
+        if op.prim is Prim.IF:
+            return self._if(ops, at)
+        if op.prim is Prim.CONST:
+            self.define(op.dst[0], constant(op.attr, op.width), op.width)
+        elif op.prim in PURE:
+            lines, result = pure_lines(op, [self.value(t) for t in op.args], self.fresh)
+            self.lines.extend(f"  {line}" for line in lines)
+            self.define(op.dst[0], result, op.width)
+        else:
+            getattr(self, f"_op_{op.prim.name.lower()}")(op)
+        return at + 1
+
+    def _if(self, ops: Sequence[Op], at: int) -> int:
+        then, otherwise, after = self.label(), self.label(), self.label()
+        self.branch(self.value(ops[at].args[0]), then, otherwise)
+        self.place(then)
+        at = self._until_end(ops, at + 1)
+        then_ended = self.ended
+        if not then_ended:
+            self.line(f"br label %{after}")
+        self.place(otherwise)
+        if ops[at].prim is Prim.ELSE:
+            at = self._until_end(ops, at + 1)
+        if not self.ended:
+            self.line(f"br label %{after}")
+        if then_ended and self.ended:
+            return at + 1
+        self.place(after)
+        return at + 1
+
+    def _until_end(self, ops: Sequence[Op], at: int) -> int:
+        while ops[at].prim not in (Prim.ELSE, Prim.END):
+            at = self._one(ops, at)
+        return at
+
+    def _op_get(self, op: Op) -> None:
+        text = self.add(f"load i64, ptr {self.slot(op.attr)}")
+        self.define(op.dst[0], self.resized(text, 64, op.width), op.width)
+
+    def _op_put(self, op: Op) -> None:
+        value = self.resized(self.value(op.args[0]), self.width(op.args[0]), 64)
+        self.line(f"store i64 {value}, ptr {self.slot(op.attr)}")
+
+    def _op_getvar(self, op: Op) -> None:
+        self.define(op.dst[0], self.add(f"load i{op.width}, ptr %var{op.attr}"), op.width)
+
+    def _op_setvar(self, op: Op) -> None:
+        self.line(f"store i{op.width} {self.value(op.args[0])}, ptr %var{op.attr}")
+
+    def _op_lookup(self, op: Op) -> None:
+        name, default = op.attr
+        entries = table(name)
+        width, index = self.width(op.args[0]), self.value(op.args[0])
+        done = self.label()
+        cell = self.cell(op.width)
+        self.line(f"store i{op.width} {constant(default, op.width)}, ptr {cell}")
+        labels = {key: self.label() for key in entries}
+        cases = " ".join(f"i{width} {constant(key, width)}, label %{labels[key]}" for key in labels)
+        self.line(f"switch i{width} {index}, label %{done} [{cases}]")
+        for key, label in labels.items():
+            self.place(label)
+            self.line(f"store i{op.width} {constant(entries[key], op.width)}, ptr {cell}")
+            self.line(f"br label %{done}")
+        self.place(done)
+        self.define(op.dst[0], self.add(f"load i{op.width}, ptr {cell}"), op.width)
+
+    # --- linear memory -----------------------------------------------------------------------
+    def _entry(self, gva: str, access: Access) -> str:
+        """Pointer to the entry of the translations that `gva` would be in."""
+        index = self.add(f"lshr i64 {gva}, 7")
+        index = self.add(f"and i64 {index}, {(TLB_ENTRIES - 1) * 32}")
+        offset = _PRIVILEGE[access.privilege] * TLB_TABLE
+        if offset:
+            index = self.add(f"or disjoint i64 {index}, {offset}")
+        return self.add(f"getelementptr i8, ptr %t, i64 {index}")
+
+    def _hit(self, entry: str, gva: str, access: Access, size: int) -> str:
+        """The entry translates all `size` bytes from `gva` for this access."""
+        tag = self.add(f"getelementptr i8, ptr {entry}, i64 8") if access.write else entry
+        known = self.add(f"load i64, ptr {tag}")
+        last = self.add(f"add i64 {gva}, {size - 1}") if size > 1 else gva
+        page = self.add(f"and i64 {last}, -4096")
+        return self.add(f"icmp eq i64 {known}, {page}")
+
+    def _host(self, entry: str, gva: str) -> str:
+        """Host pointer of `gva`, by its entry."""
+        field = self.add(f"getelementptr i8, ptr {entry}, i64 16")
+        distance = self.add(f"load i64, ptr {field}")
+        place = self.add(f"add i64 {gva}, {distance}")
+        return self.add(f"inttoptr i64 {place} to ptr")
+
+    def _op_load(self, op: Op) -> None:
+        gva, width = self.value(op.args[0]), op.width
+        hit, miss, join = self.label(), self.label(), self.label()
+        entry = self._entry(gva, op.attr)
+        self.branch(self._hit(entry, gva, op.attr, width // 8), hit, miss, _LIKELY)
+        self.place(hit)
+        fast = self._host(entry, gva)
+        self.line(f"br label %{join}")
+        self.place(miss)
+        slow = self._ask("ptr", "slow_load", f"i64 {gva}", describe_access(op.attr, width))
+        failed, onward = self.label(), self.label()
+        self.branch(self.add(f"icmp eq ptr {slow}, null"), failed, onward, _UNLIKELY)
+        self.place(failed)
+        self.abandon()
+        self.place(onward)
+        self.line(f"br label %{join}")
+        self.place(join)
+        pointer = self.add(f"phi ptr [ {fast}, %{hit} ], [ {slow}, %{onward} ]")
+        self.define(op.dst[0], self.add(f"load i{width}, ptr {pointer}, align 1"), width)
+
+    def _op_store(self, op: Op) -> None:
+        gva, value = self.value(op.args[0]), self.value(op.args[1])
+        width = self.width(op.args[1])
+        access = op.attr._replace(write=True)
+        hit, miss, join = self.label(), self.label(), self.label()
+        entry = self._entry(gva, access)
+        self.branch(self._hit(entry, gva, access, width // 8), hit, miss, _LIKELY)
+        self.place(hit)
+        self.line(f"store i{width} {value}, ptr {self._host(entry, gva)}, align 1")
+        self.line(f"br label %{join}")
+        self.place(miss)
+        wide = self.resized(value, width, 64)
+        number = describe_access(access, width)
+        status = self._ask("i64", "slow_store", f"i64 {gva}, i64 {wide}", number)
+        failed, onward = self.label(), self.label()
+        self.branch(self.add(f"icmp slt i64 {status}, 0"), failed, onward, _UNLIKELY)
+        self.place(failed)
+        self.abandon()
+        self.place(onward)
+        self.stored_slowly(status)
+        self.line(f"br label %{join}")
+        self.place(join)
+
+    def _op_probe(self, op: Op) -> None:
+        gva = self.value(op.args[0])
+        miss, join = self.label(), self.label()
+        hit = self._hit(self._entry(gva, op.attr), gva, op.attr, max(op.attr.size, 1))
+        self.branch(hit, join, miss, _LIKELY)
+        self.place(miss)
+        status = self._ask("i64", "slow_probe", f"i64 {gva}", describe_access(op.attr, 0))
+        failed = self.label()
+        self.branch(self.add(f"icmp slt i64 {status}, 0"), failed, join, _UNLIKELY)
+        self.place(failed)
+        self.abandon()
+        self.place(join)
+
+    def _ask(self, result: str, function: str, arguments: str, access: int) -> str:
+        """Call a slow path; it sees how far the machine has come."""
+        self.set_word(CONTEXT["budget"], self.exact_budget())
+        call = f"call preserve_mostcc {result} @{function}(ptr %s, {arguments}, i64 {access})"
+        return self.add(call)
+
+    # --- physical memory ---------------------------------------------------------------------
+    def _op_pload(self, op: Op) -> None:
+        hpa = self.value(op.args[0])
+        call = f"call i64 @physical_load(ptr %s, i64 {hpa}, i64 {op.width})"
+        self.define(op.dst[0], self.resized(self.add(call), 64, op.width), op.width)
+
+    def _op_pstore(self, op: Op) -> None:
+        hpa, width = self.value(op.args[0]), self.width(op.args[1])
+        value = self.resized(self.value(op.args[1]), width, 64)
+        self.line(f"call void @physical_store(ptr %s, i64 {hpa}, i64 {value}, i64 {width})")
+
+    def _op_walk_load(self, op: Op) -> None:
+        hpa, level = self.value(op.args[0]), WALK_LEVELS.setdefault(op.attr, len(WALK_LEVELS))
+        call = f"call i64 @walk_load(ptr %s, i64 {hpa}, i64 {op.width}, i64 {level})"
+        self.define(op.dst[0], self.resized(self.add(call), 64, op.width), op.width)
+
+    # --- routines ----------------------------------------------------------------------------
+    def _op_call(self, op: Op) -> None:
+        from vtx.isa.program import routine
+
+        callee = routine(op.attr)
+        pairs = zip(op.args, callee.params, strict=True)
+        arguments = "".join(f", i{width} {self.value(t)}" for t, width in pairs)
+        kind = result_type(callee.results)
+        result = self.add(
+            f"call {kind} @routine_{op.attr}(ptr %s, ptr %t, i64 {self.exact_budget()}{arguments})"
+        )
+        status = self.add(f"extractvalue {kind} {result}, 0")
+        failed, onward = self.label(), self.label()
+        self.branch(self.add(f"icmp eq i32 {status}, 0"), onward, failed, _LIKELY)
+        self.place(failed)
+        self.abandon(self.resized(status, 32, 64))
+        self.place(onward)
+        for n, (temp, width) in enumerate(zip(op.dst, callee.results, strict=True)):
+            self.define(temp, self.add(f"extractvalue {kind} {result}, {n + 1}"), width)
+
+    # --- ends that fill slots ------------------------------------------------------------------
+    def _op_fault(self, op: Op) -> None:
+        error = "0"
+        if op.args:
+            error = self.resized(self.value(op.args[0]), self.width(op.args[0]), 64)
+        self.set_word(_VECTOR, str(op.attr))
+        self.set_word(_HAS_ERROR, str(len(op.args)))
+        self.set_word(_ERROR, error)
+        self.abandon("1")
+
+    def _op_exit(self, op: Op) -> None:
+        self.set_word(_EXIT_REASON, str(op.attr))
+        self.abandon("2")
+
+    def _op_raised(self, op: Op) -> None:
+        self.abandon("3")
+
+    # --- for subclasses ------------------------------------------------------------------------
+    def exact_budget(self) -> str:
+        """Instructions that may still be run, this one included."""
+        raise NotImplementedError
+
+    def abandon(self, status: str = "1") -> None:
+        """End the program without completing the instruction; sets `ended`."""
+        raise NotImplementedError
+
+    def stored_slowly(self, status: str) -> None:
+        """A slow store succeeded; `status` 1 says that nothing may follow its instruction."""
+
+
+WALK_LEVELS: dict[str, int] = {}
+"""Names of the levels of page walks, numbered as they are met."""
+
+
+def result_type(results: Sequence[int]) -> str:
+    """LLVM type of what a routine returns: how it ended, and its results."""
+    return "{ i32" + "".join(f", i{width}" for width in results) + " }"
+
+
+def constant(number: int, width: int) -> str:
+    """A constant as LLVM reads it."""
+    if width == 1:
+        return "true" if number else "false"
+    return str(number)

@@ -1,0 +1,112 @@
+"""From instruction bytes to filled forms, remembering what was worked out before.
+
+Instructions whose bytes differ only in immediates and displacements share one template. What
+is made of the forms is not known here.
+"""
+
+from dataclasses import dataclass
+
+from iced_x86 import Decoder, DecoderError, DecoderOptions
+from iced_x86 import Instruction as Decoded
+
+from vtx.engine.native.forms import Template, make_template, touches_service
+from vtx.engine.translate import LONGEST, Translated, translate_bytes
+from vtx.isa.key import Key
+from vtx.isa.primitives import Prim
+
+_MOST_TEMPLATES = 50_000
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An instruction in memory: its template, its length, and whether it ends a block."""
+
+    template: Template | None
+    """None: it has to run in Python, alone."""
+    length: int
+    ends_block: bool
+    values: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """What instructions of one shape have in common."""
+
+    template: Template | None
+    ends_block: bool
+    exact: bool
+
+
+class Templates:
+    """Everything known of instruction shapes, for one translation key and set of features."""
+
+    def __init__(self, key: Key, features: frozenset[str]) -> None:
+        self._key, self._features = key, features
+        self._ip_mask = (1 << 64) - 1 if key.bits == 64 else 0xFFFF_FFFF
+        self._shapes: dict[bytes, _Shape] = {}
+
+    def find(self, code: bytes, at: int, ip: int) -> Found | None:
+        """The instruction at `code[at:]`, which runs at `ip`; None: it needs more bytes."""
+        decoder = Decoder(self._key.bits, code[at : at + LONGEST], DecoderOptions.NONE)
+        decoded = decoder.decode()
+        if decoded.is_invalid:
+            if decoder.last_error == DecoderError.NO_MORE_BYTES and len(code) - at < LONGEST:
+                return None
+            return self._in_python(code, at)
+        raw = code[at : at + decoded.len]
+        masked = _masked(raw, decoder, decoded)
+        shape = self._shapes.get(masked)
+        if shape is None or shape.exact:
+            shape = self._shapes.get(raw)
+            if shape is None:
+                shape = self._learn(raw, masked)
+        template = shape.template
+        values = template.values(ip, decoded) if template is not None else ()
+        return Found(template, decoded.len, shape.ends_block, values)
+
+    def _in_python(self, code: bytes, at: int) -> Found | None:
+        one = translate_bytes(code[at : at + LONGEST], self._key, self._features)
+        return None if one is None else Found(None, one.length, True, ())
+
+    def _learn(self, raw: bytes, masked: bytes) -> _Shape:
+        one = translate_bytes(raw, self._key, self._features)
+        assert one is not None, "the instruction was decoded before"
+        template = None
+        if runs_natively(one):
+            template = make_template(one.program, one.length, self._ip_mask)
+        exact = template is None or template.exact
+        shape = _Shape(template, one.ends_block, exact)
+        if len(self._shapes) >= _MOST_TEMPLATES:
+            self._shapes.clear()
+        # A zero in the place of a number could be that number itself.
+        self._shapes[raw if exact else masked] = shape
+        if exact and masked != raw:
+            self._shapes.setdefault(masked, _Shape(None, True, True))
+        return shape
+
+
+def runs_natively(one: Translated) -> bool:
+    """Its program asks nothing of the surroundings but memory."""
+    program = one.program
+    return not program.alone and not any(_asks(op.prim, op.attr) for op in program.ops)
+
+
+def _asks(prim: Prim, attr: object) -> bool:
+    if prim is Prim.SERVICE:
+        return True
+    return prim is Prim.CALL and touches_service(str(attr))
+
+
+def _masked(raw: bytes, decoder: Decoder, decoded: Decoded) -> bytes:
+    """`raw` with zeros where immediates and displacements stand."""
+    places = decoder.get_constant_offsets(decoded)
+    if not places.has_displacement and not places.has_immediate:
+        return raw
+    masked = bytearray(raw)
+    for offset, size in (
+        (places.displacement_offset, places.displacement_size),
+        (places.immediate_offset, places.immediate_size),
+        (places.immediate_offset2, places.immediate_size2),
+    ):
+        masked[offset : offset + size] = bytes(size)
+    return bytes(masked)
