@@ -38,7 +38,7 @@ def resolve_probes(texts: Iterable[str], symbols: SymbolTable) -> Places:
             places.setdefault(gva, text)
         else:
             gva = _number(text, symbols)
-            places.setdefault(gva, symbols.describe(gva) or f"{gva:#x}")
+            places.setdefault(gva, f"{gva:#x}")
     return places
 
 

@@ -199,8 +199,8 @@ def test_a_trace_cut_in_its_header_is_refused_in_one_line(compact: bool) -> None
 def test_what_a_cut_trace_lacks_is_said() -> None:
     whole = trace_bytes(EVENTS, False)
 
-    assert read(whole[:-5])[1] == "t is cut short after event 4"
-    assert read(whole[: whole.rindex(b"\n", 0, -1) + 1])[1] == "t has no end event after event 4"
+    assert read(whole[:-5])[1] == "t is cut short after event 5"
+    assert read(whole[: whole.rindex(b"\n", 0, -1) + 1])[1] == "t has no end event after event 5"
 
 
 @given(st.data(), st.booleans())
