@@ -7,7 +7,7 @@ where is `blocks`' business.
 from dataclasses import dataclass
 
 from vtx.engine.native.arena import Arena, ArenaFullError
-from vtx.engine.native.compiler import host_compiler
+from vtx.engine.native.compiler import CompileError, host_compiler
 from vtx.engine.native.forms import Form
 from vtx.engine.native.lower import METADATA
 from vtx.engine.native.objects import Stencil, extract, parse_object
@@ -82,9 +82,8 @@ class Library:
         holes = {(hole_symbol(n, kind), kind) for n, kind in enumerate(form.holes)}
         symbols = {symbol for symbol, _ in body.continuations}
         routines = "".join(declaration(name) for name in called(form.ops))
-        compiled = self._compile(
-            [routines, text], ["stencil"], holes | {("BACK_slot", "slot")}, symbols
-        )
+        holes |= {("BACK_slot", "slot")}
+        compiled = self._compile([routines, text], ["stencil"], holes, symbols)
         flags_out = body.flags_out if form.eager or form.reads_flags or body.writes_flags else None
         return ready_of(compiled["stencil"], tuple(body.continuations), flags_out)
 
@@ -95,9 +94,14 @@ class Library:
         holes: set[tuple[str, str]],
         continuations: set[str],
     ) -> dict[str, Stencil]:
-        text = "\n".join([module_head(holes, continuations), *texts, METADATA])
-        code = parse_object(host_compiler().compile(text))
-        return {name: extract(code, name) for name in names}
+        numbers = {name for name, _ in holes}
+        for far in (False, True):
+            text = "\n".join([module_head(holes, continuations, far=far), *texts, METADATA])
+            code = parse_object(host_compiler().compile(text))
+            found = {name: extract(code, name) for name in names}
+            if not any(_refers_by_distance(stencil, numbers) for stencil in found.values()):
+                return found
+        raise CompileError("LLVM reaches a number by its distance from the code")
 
     # --- routines ----------------------------------------------------------------------------
     def routine(self, name: str) -> int:
@@ -137,6 +141,13 @@ class Library:
         hva = self._arena.base + offset
         self.symbols.update(link(code, self._arena.view, offset, hva, self.symbols))
         self._arena.flush(offset, len(code.code))
+
+
+def _refers_by_distance(stencil: Stencil, numbers: set[str]) -> bool:
+    """A number is an address for LLVM, which it may prefer to reach relative to the code."""
+    return any(r.symbol in numbers for r in stencil.relocations) and any(
+        symbol in numbers for _, _, symbol, _ in prepare(stencil).relative
+    )
 
 
 def ready_of(

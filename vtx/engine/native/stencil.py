@@ -32,6 +32,8 @@ PARAMETERS = f"{PINNED}, i64 %status, i64 %rip"
 """Every function that tail-calls another has the same parameters (LLVM asks for it); the last
 two mean something only to `leave`."""
 TYPES = "ptr, i64, i64, i64, i64, i64, ptr, i64, i64"
+ATTRIBUTES = 'nounwind noimplicitfloat "no-jump-tables"="true"'
+"""Of every stencil: its code has to stand alone, without tables or vector constants."""
 _UNUSED = "i64 undef, i64 undef"
 _RANGES = {
     SLOT: "!{i64 0, i64 65536}", SIGNED32: "!{i64 -2147483648, i64 2147483648}",
@@ -77,7 +79,7 @@ class StencilBody(Body):
         if self._form.eager or (self._form.reads_flags and self._kind is None):
             self._materialise()
         self.write(self._form.ops)
-        head = f"define dso_local preserve_nonecc i64 @{name}({PARAMETERS}) nounwind {{"
+        head = f"define dso_local preserve_nonecc i64 @{name}({PARAMETERS}) {ATTRIBUTES} {{"
         return "\n".join([head, *self.function_lines(), "}"])
 
     def passed(self, budget: str = "%bud") -> str:
@@ -293,11 +295,16 @@ def hole_symbol(number: int, kind: str) -> str:
     return f"H{number}_{kind}"
 
 
-def module_head(holes: set[tuple[str, str]], continuations: set[str]) -> str:
-    """Declarations of holes (name, kind) and continuations for a module of stencils."""
+def module_head(
+    holes: set[tuple[str, str]], continuations: set[str], *, far: bool = False
+) -> str:
+    """Declarations of holes (name, kind) and continuations for a module of stencils.
+
+    `far`: no number is near the code, not even one that would fit its field.
+    """
     lines = [DECLARATIONS]
     for name, kind in sorted(holes):
-        model = 'code_model "large", ' if kind in _LARGE else ""
+        model = 'code_model "large", ' if far and kind != SLOT or kind in _LARGE else ""
         number = list(_RANGES).index(kind) + 10
         lines.append(
             f"@{name} = external dso_local global i8, {model}!absolute_symbol !{number}"
@@ -313,7 +320,7 @@ def module_head(holes: set[tuple[str, str]], continuations: set[str]) -> str:
 
 
 HEAD_TEXT = f"""
-define dso_local preserve_nonecc i64 @head({PARAMETERS}) nounwind {{
+define dso_local preserve_nonecc i64 @head({PARAMETERS}) {ATTRIBUTES} {{
   %left = sub i64 %bud, ptrtoint (ptr @COUNT_slot to i64)
   %out = icmp slt i64 %left, 0
   br i1 %out, label %leave, label %on, !prof !1
@@ -328,7 +335,7 @@ leave:
 """How every block begins: is the budget enough for all of it? Holes: COUNT, H0 (its place)."""
 
 EXIT_TEXT = f"""
-define dso_local preserve_nonecc i64 @unlinked({PARAMETERS}) nounwind {{
+define dso_local preserve_nonecc i64 @unlinked({PARAMETERS}) {ATTRIBUTES} {{
   %p = getelementptr i8, ptr %s, i64 {8 * CONTEXT["link"]}
   store i64 ptrtoint (ptr @LINK_s to i64), ptr %p
   %q = musttail call preserve_nonecc i64 @leave({PINNED}, i64 {LEFT_MISS}, i64 ptrtoint (ptr @H0_q to i64))
@@ -344,5 +351,5 @@ def through_cache_text(name: str) -> str:
     form = Form((), (), hole, False, False, False)
     body = StencilBody(form, None)
     body.jump_through_cache("ptrtoint (ptr @H0_q to i64)")
-    head = f"define dso_local preserve_nonecc i64 @{name}({PARAMETERS}) nounwind {{"
+    head = f"define dso_local preserve_nonecc i64 @{name}({PARAMETERS}) {ATTRIBUTES} {{"
     return "\n".join([head, *body.function_lines(), "}"])
