@@ -92,6 +92,50 @@ def test_qemu_habits_work(cli: Cli, image: Path, tmp_path: Path, seen: list[RunO
     assert (tmp_path / "console").read_bytes() == b"hello\n"
 
 
+def test_probes_are_lists_of_names_and_may_be_given_again(
+    cli: Cli, image: Path, tmp_path: Path, seen: list[RunOptions]
+) -> None:
+    trace = tmp_path / "t"
+    result = cli("run", image, "--trace", trace, "--probe", "fork,exit", "--probe", "0x1000")
+
+    assert result.exit_code == 0
+    assert seen[0].probes == ("fork", "exit", "0x1000")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--probe", "fork"), "--probe writes to a trace; give --trace FILE"),
+        (("--trace", "{t}", "--probe", "fork,"), "--probe 'fork,': a name is empty"),
+        (("--trace", "{t}", "--probe", ""), "--probe '': a name is empty"),
+    ],
+)
+def test_probes_that_cannot_be_are_one_line(
+    cli: Cli,
+    image: Path,
+    tmp_path: Path,
+    seen: list[RunOptions],
+    options: tuple[str, ...],
+    said: str,
+) -> None:
+    result = cli("run", image, *(word.format(t=tmp_path / "t") for word in options))
+
+    assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)
+    assert said in result.stderr
+    assert seen == []
+
+
+def test_an_unknown_symbol_is_one_line_with_what_is_close(cli: Cli, tmp_path: Path) -> None:
+    source = tmp_path / "guest.s"
+    source.write_text(".intel_syntax noprefix\n.globl _start\n_start: hlt\nfinish: hlt\n")
+    result = cli("run", source, "-m", "8M", "--trace", tmp_path / "t", "--probe", "finnish")
+
+    assert result.exit_code == 2
+    assert result.stderr == (
+        "vtx: error: --probe finnish: the image has no such symbol; close: finish\n"
+    )
+
+
 def test_serial_none_prints_nothing(cli: Cli, image: Path, seen: list[RunOptions]) -> None:
     result = cli("run", image, "--serial", "none")
 

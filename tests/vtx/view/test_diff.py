@@ -9,7 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from vtx.trace import End, Event, Exit, Header, Input, Interrupt, Note, TraceReader, TraceWriter
+from vtx.trace import (
+    End,
+    Event,
+    Exit,
+    Header,
+    Input,
+    Interrupt,
+    Note,
+    Probe,
+    TraceReader,
+    TraceWriter,
+)
 from vtx.view.align import MAX_GROUP, align
 from vtx.view.diff import TraceDiff, diff_traces, show_diff
 
@@ -172,3 +183,13 @@ def test_any_trace_is_the_same_as_itself(left: list[tuple[int, str]]) -> None:
     events = [exit_at(place, name) for place, name in sorted(left)]
 
     assert diff_traces(opened(events), opened(events)).same
+
+
+def test_probes_are_matched_by_their_symbol() -> None:
+    def hit(symbol: str, cr3: int = 0x1000) -> Probe:
+        return Probe(retired=20, rip=0x1000, symbol=symbol, cr3=cr3)
+
+    found = diff_traces(opened([hit("fork"), hit("exit"), END]), opened([hit("exit", 0x2000), END]))
+
+    assert (found.equal, found.changed, found.only_left, found.only_right) == (1, 1, 1, 0)
+    assert dict(found.kinds) == {("probe fork", "only left"): 1, ("probe exit", "changed"): 1}

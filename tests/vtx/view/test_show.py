@@ -8,7 +8,7 @@ import json
 import pytest
 
 from vtx.spec import SpecError
-from vtx.trace import End, Event, Exit, Input, Interrupt, Note, TraceError
+from vtx.trace import End, Event, Exit, Input, Interrupt, Note, Probe, TraceError
 from vtx.view.show import event_line, exit_in_full, show_events, show_one
 
 VIOLATION = Exit(
@@ -164,3 +164,16 @@ def test_an_exit_that_is_not_there_is_an_error_that_says_which_are() -> None:
         show_one(EVENTS, 7, io.StringIO())
     with pytest.raises(TraceError, match="the trace has no exit 0; it has none"):
         show_one([], 0, io.StringIO())
+
+
+def test_probes_are_shown_among_the_exits_but_not_with_a_reason() -> None:
+    probe = Probe(retired=77, rip=0x101000, symbol="fork", cr3=0x5000)
+    shown, reasoned = io.StringIO(), io.StringIO()
+    show_events([CPUID, probe], shown)
+    show_events([CPUID, probe], reasoned, reason="CPUID")
+
+    assert shown.getvalue().splitlines() == [event_line(CPUID), event_line(probe)]
+    assert reasoned.getvalue().splitlines() == [event_line(CPUID)]
+    assert event_line(probe).split() == [
+        "77", "probe", "0x0000000000101000", "fork", "cr3", "0x5000",
+    ]  # fmt: skip

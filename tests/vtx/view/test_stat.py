@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vtx.trace import Event, Exit, Interrupt
+from vtx.trace import Event, Exit, Interrupt, Probe
 from vtx.view.stat import NAMES, SORTS, exit_statistics, show_statistics
 
 
@@ -149,3 +149,34 @@ def test_a_trace_without_exits_says_so() -> None:
 
 def test_names_cannot_drive_a_terminal() -> None:
     assert "\x1b" not in "".join(table([exit_at(1, "EVIL\x1b[2J")]))
+
+
+def hit(retired: int, symbol: str, cr3: int) -> Probe:
+    return Probe(retired=retired, rip=0x1000, symbol=symbol, cr3=cr3)
+
+
+PROBED = [hit(5, "fork", 0x1000), *EVENTS, hit(70, "exit", 0x2000), hit(1999, "fork", 0x2000)]
+
+
+def test_probes_have_a_table_of_their_own_with_hits_places_and_address_spaces() -> None:
+    lines = table(PROBED)
+
+    assert lines[: len(table(EVENTS))] == table(EVENTS)
+    assert [line.split("  ")[0] for line in lines[-4:]] == ["", "PROBE", "fork", "exit"]
+    assert lines[-2].split() == ["fork", "2", "5", "1,999", "2"]
+    assert lines[-1].split() == ["exit", "1", "70", "70", "1"]
+
+
+def test_json_has_the_probes() -> None:
+    assert exit_statistics(EVENTS).as_dict()["probes"] == []
+    assert exit_statistics(PROBED).as_dict()["probes"] == [
+        {"symbol": "fork", "hits": 2, "first": 5, "last": 1999, "address_spaces": 2},
+        {"symbol": "exit", "hits": 1, "first": 70, "last": 70, "address_spaces": 1},
+    ]
+
+
+def test_a_trace_of_the_bare_machine_has_probes_and_no_exits() -> None:
+    lines = table([hit(5, "fork", 0x1000)])
+
+    assert lines[:2] == ["No VM exits.", ""]
+    assert lines[3].split() == ["fork", "1", "5", "5", "1"]

@@ -92,6 +92,16 @@ def test_the_hits_are_equal_in_every_style_and_under_both_readers(
 
 
 @pytest.mark.parametrize("style", STYLES)
+def test_of_two_addresses_of_the_same_code_only_the_probed_one_counts(
+    style: str, image: bytes, alias: int, options: Options
+) -> None:
+    for place, gva in (("twice", alias - ALIAS), (hex(alias), alias)):
+        found = probes(options(image, style, probes=(place,)))
+
+        assert [(hit.symbol, hit.rip) for hit in found] == [(place, gva)]
+
+
+@pytest.mark.parametrize("style", STYLES)
 def test_cr3_is_the_guests_own_where_the_instruction_began(
     style: str, image: bytes, options: Options
 ) -> None:
