@@ -1,0 +1,94 @@
+# interpreter: indirect branches, one for every few instructions.
+#
+# What you learn: the dispatch loop of a bytecode interpreter, repeated behind every operation
+# ("threaded code"), with a table of distances so that it may lie anywhere in memory.
+#
+# The machine has an accumulator (RAX), a counter (ECX) and four cells of memory. Its program
+# runs the counter from 100 down.
+
+        .include "start.inc"
+
+.macro dispatch
+        movzx edx, byte ptr [r8]
+        inc r8
+        movsxd rdx, dword ptr [r9 + rdx * 4]
+        add rdx, r9
+        jmp rdx
+.endm
+
+kernel_main:
+        xor eax, eax
+        lea r9, [rip + operations]
+        mov qword ptr [rsi], 1
+        mov qword ptr [rsi + 8], 2
+        mov qword ptr [rsi + 16], 3
+        mov qword ptr [rsi + 24], 4
+1:      lea r8, [rip + program]
+        dispatch
+
+op_add:                                 # accumulator += cell
+        movzx edx, byte ptr [r8]
+        inc r8
+        add rax, [rsi + rdx * 8]
+        dispatch
+op_xor:                                 # accumulator ^= cell
+        movzx edx, byte ptr [r8]
+        inc r8
+        xor rax, [rsi + rdx * 8]
+        dispatch
+op_store:                               # cell = accumulator
+        movzx edx, byte ptr [r8]
+        inc r8
+        mov [rsi + rdx * 8], rax
+        dispatch
+op_multiply:                            # accumulator *= the next byte
+        movzx edx, byte ptr [r8]
+        inc r8
+        imul rax, rdx
+        dispatch
+op_rotate:
+        rol rax, 7
+        dispatch
+op_count:                               # accumulator += counter
+        add rax, rcx
+        dispatch
+op_set:                                 # counter = the next byte
+        movzx ecx, byte ptr [r8]
+        inc r8
+        dispatch
+op_loop:                                # until the counter is 0, back by the next byte
+        movzx edx, byte ptr [r8]
+        inc r8
+        dec ecx
+        jz 2f
+        sub r8, rdx
+2:      dispatch
+op_end:
+        dec rdi
+        jnz 1b
+        ret
+
+        .align 4
+operations:
+        .long op_add - operations, op_xor - operations, op_store - operations
+        .long op_multiply - operations, op_rotate - operations, op_count - operations
+        .long op_set - operations, op_loop - operations, op_end - operations
+
+.equ ADD, 0
+.equ XOR, 1
+.equ STORE, 2
+.equ MULTIPLY, 3
+.equ ROTATE, 4
+.equ COUNT, 5
+.equ SET, 6
+.equ LOOP, 7
+.equ END, 8
+
+program:
+        .byte SET, 100
+again:  .byte COUNT, ADD, 0, MULTIPLY, 37, XOR, 1, STORE, 0
+        .byte ROTATE, ADD, 2, STORE, 1, XOR, 3, ADD, 1, STORE, 2, ROTATE, STORE, 3
+        .byte LOOP, loop_end - again
+loop_end:
+        .byte END
+image_end:
