@@ -30,8 +30,13 @@ def drop_dead(blocks: Sequence[Sequence[Op]]) -> list[list[Op]]:
 
 
 def _without_dead_flags(ops: Sequence[Op], dead: set[int], falls_through: bool) -> list[Op]:
-    """`ops` backwards; `dead` holds the flags that are overwritten behind the current op."""
+    """`ops` backwards; `dead` holds the flags that are overwritten behind the current op.
+
+    Behind a store the block may be left although nothing faulted: the store may have changed
+    the code that follows.
+    """
     result: list[Op] = []
+    falls_through = falls_through and not any(op.prim is Prim.STORE for op in ops)
     for op in reversed(ops):
         if op.prim is Prim.PUT and op.attr in FLAG_SLOTS:
             if op.attr in dead:
