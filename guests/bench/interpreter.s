@@ -74,21 +74,21 @@ operations:
         .long op_multiply - operations, op_rotate - operations, op_count - operations
         .long op_set - operations, op_loop - operations, op_end - operations
 
-.equ ADD, 0
-.equ XOR, 1
-.equ STORE, 2
-.equ MULTIPLY, 3
-.equ ROTATE, 4
-.equ COUNT, 5
-.equ SET, 6
-.equ LOOP, 7
-.equ END, 8
+.equ OP_ADD, 0
+.equ OP_XOR, 1
+.equ OP_STORE, 2
+.equ OP_MULTIPLY, 3
+.equ OP_ROTATE, 4
+.equ OP_COUNT, 5
+.equ OP_SET, 6
+.equ OP_LOOP, 7
+.equ OP_END, 8
 
 program:
-        .byte SET, 100
-again:  .byte COUNT, ADD, 0, MULTIPLY, 37, XOR, 1, STORE, 0
-        .byte ROTATE, ADD, 2, STORE, 1, XOR, 3, ADD, 1, STORE, 2, ROTATE, STORE, 3
-        .byte LOOP, loop_end - again
+        .byte OP_SET, 100
+again:  .byte OP_COUNT, OP_ADD, 0, OP_MULTIPLY, 37, OP_XOR, 1, OP_STORE, 0
+        .byte OP_ROTATE, OP_ADD, 2, OP_STORE, 1, OP_XOR, 3, OP_ADD, 1, OP_STORE, 2, OP_ROTATE, OP_STORE, 3
+        .byte OP_LOOP, loop_end - again
 loop_end:
-        .byte END
+        .byte OP_END
 image_end:
