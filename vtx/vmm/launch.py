@@ -7,6 +7,7 @@ style works.
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from vtx.engine.choice import resolve_engine
 from vtx.machine.computer import Computer, Sink, discard
 from vtx.machine.cpu_model import CpuModel, cpu_model
 from vtx.machine.loader import ImageError, load_image
@@ -90,15 +91,14 @@ def launch(options: RunOptions) -> Launched:
         if options.console is not None:
             options.console(data)
 
-    quick = engine == "reference"
     try:
         if style.vmm is None:
-            session: Session = _bare(options, cpu, serial, quick)
+            session: Session = _bare(options, cpu, serial, engine)
         else:
             session = VirtualSession.start(
                 style.vmm, options.image, name=options.image_name, cpu=cpu,
                 ram_size=options.memory, command_line=options.append,
-                modules=_modules(options), serial=serial, trace=options.trace, quick=quick,
+                modules=_modules(options), serial=serial, trace=options.trace, engine=engine,
                 probes=options.probes,
             )  # fmt: skip
     except (ImageError, ProbeError) as error:
@@ -111,7 +111,7 @@ def launch(options: RunOptions) -> Launched:
         if options.trace is not None:
             options.trace(Input(now=0, data=options.console_input))
         session.receive(options.console_input)
-    return Launched(session, style.name, "reference", console, notes)
+    return Launched(session, style.name, engine, console, notes)
 
 
 def _cpu(text: str) -> CpuModel:
@@ -122,12 +122,14 @@ def _cpu(text: str) -> CpuModel:
 
 
 def _engine(name: str, notes: list[str]) -> str:
-    """The executor to use; `evaluate` is the reference engine's plain reader."""
-    if name == "auto":
-        return "reference"
-    if name in ("reference", "evaluate"):
-        return name
-    raise LaunchError(f"--engine {name}: this version has auto and reference")
+    """The executor to use; a note says where it is not the one hoped for."""
+    try:
+        engine, note = resolve_engine(name)
+    except ValueError as error:
+        raise LaunchError(str(error)) from None
+    if note is not None:
+        notes.append(note)
+    return engine
 
 
 def _modules(options: RunOptions) -> tuple[tuple[bytes, str], ...]:
@@ -135,7 +137,7 @@ def _modules(options: RunOptions) -> tuple[tuple[bytes, str], ...]:
     return initrd + options.modules
 
 
-def _bare(options: RunOptions, cpu: CpuModel, serial: Sink, quick: bool) -> BareSession:
+def _bare(options: RunOptions, cpu: CpuModel, serial: Sink, engine: str) -> BareSession:
     computer = Computer(
         cpu=cpu, ram_size=options.memory, vmx=cpu.vmx_wanted, serial=serial, debug=discard
     )
@@ -147,7 +149,7 @@ def _bare(options: RunOptions, cpu: CpuModel, serial: Sink, quick: bool) -> Bare
         ram_size=options.memory,
         name=options.image_name,
     )
-    return BareSession(computer, boot, quick=quick, trace=options.trace, probes=options.probes)
+    return BareSession(computer, boot, engine=engine, trace=options.trace, probes=options.probes)
 
 
 def run(options: RunOptions) -> RunResult:

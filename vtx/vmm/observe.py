@@ -1,4 +1,4 @@
-"""What a VMM does, as trace events: exits with their handling, and injected interrupts.
+"""What a VMM does, as trace events: exits with their handling, injected interrupts, probe hits.
 
 It looks at the VMM through its port and changes nothing: translating the guest's RIP to show
 the instruction leaves no accessed flag behind. It decides nothing.

@@ -10,7 +10,7 @@ from hashlib import sha256
 from typing import Protocol
 
 from vtx.engine.boundary import InterruptSource
-from vtx.engine.reference import Reference
+from vtx.engine.choice import make_engine
 from vtx.engine.run import Ended, Runner
 from vtx.isa.layout import GPR_NAMES, SEGMENT_NAMES
 from vtx.machine.bus import Bus
@@ -152,14 +152,14 @@ class BareSession:
         computer: Computer,
         boot: BootState,
         *,
-        quick: bool = True,
+        engine: str = "reference",
         trace: Callable[[Event], None] | None = None,
         probes: tuple[str, ...] = (),
     ) -> None:
         """`probes` are reported to `trace`. Raises ProbeError for one that has no place."""
         self.computer = computer
         apply_boot_state(computer.cpu, boot)
-        self.engine = Reference(computer.cpu, computer.features, quick=quick)
+        self.engine = make_engine(engine, computer.cpu, computer.features)
         self.walks = WalkLog()
         self.walks.attach(computer.cpu)
         source: InterruptSource = computer.platform

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from vtx.engine.reference import Reference
+from vtx.engine.choice import completing, make_engine
 from vtx.machine.computer import Computer, Sink, apply_boot_state
 from vtx.machine.cpu_model import CpuModel
 from vtx.machine.loader import BootState, load_image
@@ -45,7 +45,7 @@ class VirtualSession:
         modules: tuple[tuple[bytes, str], ...],
         serial: Sink,
         trace: EventSink | None,
-        quick: bool,
+        engine: str,
         probes: tuple[str, ...] = (),
     ) -> "VirtualSession":
         """Build host, VM and VMM, and load the image into the VM.
@@ -56,10 +56,10 @@ class VirtualSession:
         frames = ScatteredFrames(ram_size, HOST_LOW + POOL_BYTES, unit)
         host_size = HOST_LOW + POOL_BYTES + frames.size
         computer = Computer(cpu=cpu, ram_size=host_size, memory=PhysicalMemory(host_size), vmx=True)
-        engine = Reference(computer.cpu, computer.features, quick=quick)
+        executor = make_engine(engine, computer.cpu, computer.features)
         vm = VirtualMachine(
             cpu=cpu, ram_size=ram_size, memory=computer.memory, frames=frames,
-            code=computer.cpu.code, serial=serial, quick=quick,
+            code=computer.cpu.code, serial=serial, engine=completing(engine),
         )  # fmt: skip
         boot = load_image(
             image, vm.platform.bus, command_line=command_line, modules=modules,
@@ -69,7 +69,7 @@ class VirtualSession:
         walks = WalkLog()
         walks.attach(computer.cpu)
         pool = FramePool(computer.memory, HOST_LOW, POOL_BYTES)
-        vmm = style(Port(computer, engine), vm, pool)
+        vmm = style(Port(computer, executor), vm, pool)
         vmm.start()
         session = cls(vmm, vm, walks)
         if trace is not None:

@@ -5,7 +5,7 @@ memory is virtualized.
 """
 
 from vtx.engine.boundary import Boundary
-from vtx.engine.reference import Reference
+from vtx.engine.choice import make_engine
 from vtx.isa.layout import SLOTS
 from vtx.machine.code_watch import CodeWatch
 from vtx.machine.computer import Computer, Sink, discard
@@ -32,7 +32,7 @@ class VirtualMachine:
         frames: ScatteredFrames,
         code: CodeWatch,
         serial: Sink = discard,
-        quick: bool = True,
+        engine: str = "reference",
     ) -> None:
         self.frames = frames
         self.computer = Computer(
@@ -41,7 +41,7 @@ class VirtualMachine:
         )  # fmt: skip
         self.platform = self.computer.platform
         self.soft = self.computer.cpu
-        self.engine = Reference(self.soft, self.computer.features, quick=quick)
+        self.engine = make_engine(engine, self.soft, self.computer.features)
         self._boundary = Boundary(self.engine, None)
 
     @property

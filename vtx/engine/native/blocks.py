@@ -103,7 +103,7 @@ class BlockWriter:
     def write(self, ip: int, pieces: Sequence[Piece]) -> Block:
         """A block of `pieces` at `ip`, all of whose jumps are still unlinked."""
         plans = self._plan(pieces)
-        arena, view = self._arena, self._arena.view
+        arena = self._arena
         size = sum(len(p.code) for p in plans) + 256 + 128 * sum(len(p.jumps) + 1 for p in plans)
         start = arena.allocate(size)
         block = Block(ip, arena.base + start, len(pieces), sum(p.length for p in pieces))

@@ -26,9 +26,9 @@ CONTEXT: dict[str, int] = {name: SLOT_COUNT + n for n, name in enumerate(_NAMES)
 assert len(_NAMES) <= EXECUTOR_WORDS
 
 LEFT_OK, LEFT_FAULT, LEFT_EXIT, LEFT_SOFTWARE_EVENT = range(4)  # as machine.cpu has them
-LEFT_MISS, LEFT_BUDGET, LEFT_RESYNC, LEFT_AFTER_STORE = range(4, 8)
+LEFT_MISS, LEFT_BUDGET, LEFT_RESYNC, LEFT_AFTER_STORE, LEFT_BY_MEMORY = range(4, 9)
 """Why native code was left: a block is not translated yet, the budget is used up, the key may
-have changed, a store reached a device or code."""
+have changed, a store reached a device or code, an access ended as the CPU's status says."""
 
 JUMP_CACHE_ENTRIES = 4096
 """Entries of {instruction pointer, code}, 16 bytes each."""

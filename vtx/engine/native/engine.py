@@ -7,6 +7,7 @@ It is the reference engine with another way to run a block. Whatever native code
 import ctypes
 from typing import Any
 
+from vtx.engine.generate import RETIRED, RIP
 from vtx.engine.native.arena import Arena, ArenaFullError
 from vtx.engine.native.blocks import Block, BlockWriter, Link, Piece
 from vtx.engine.native.compiler import CompileError
@@ -15,6 +16,7 @@ from vtx.engine.native.context import (
     JUMP_CACHE_ENTRIES,
     LEFT_AFTER_STORE,
     LEFT_BUDGET,
+    LEFT_BY_MEMORY,
     LEFT_MISS,
     LEFT_RESYNC,
 )
@@ -22,7 +24,7 @@ from vtx.engine.native.library import Library
 from vtx.engine.native.slow_paths import SlowPaths
 from vtx.engine.native.templates import Templates
 from vtx.engine.native.tlb import NativeTlb
-from vtx.engine.reference import RETIRED, RIP, Reference
+from vtx.engine.reference import Reference
 from vtx.isa.key import Key
 from vtx.isa.layout import SLOT_COUNT
 from vtx.machine.cpu import Cpu
@@ -132,7 +134,7 @@ class Native(Reference):
         if status == LEFT_RESYNC:
             self.settle(0)
             return True
-        self.settle(status)
+        self.settle(self.cpu.status if status == LEFT_BY_MEMORY else status)
         return True
 
     def _connect(self, link: Link, block: Block) -> None:

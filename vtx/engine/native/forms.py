@@ -257,12 +257,9 @@ def _writes_flags_singly(ops: Sequence[Op]) -> bool:
             depth += 1
         elif op.prim is Prim.END:
             depth -= 1
-        elif op.prim is Prim.FLAGS and depth:
-            return True
-        elif op.prim is Prim.PUT and op.attr in FLAG_SLOTS:
-            return True
-        elif op.prim is Prim.SERVICE or (op.prim is Prim.CALL and touches_flags(op.attr)):
-            return True
+        elif (op.prim is Prim.FLAGS and depth) or (op.prim is not Prim.FLAGS and _touches(op)):
+            if op.prim not in (Prim.COND, Prim.GET):
+                return True
     return False
 
 

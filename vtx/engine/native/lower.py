@@ -7,7 +7,7 @@ words) and `%t` (the translations of the current address space).
 
 from collections.abc import Sequence
 
-from vtx.engine.native.context import CONTEXT, TLB_ENTRIES, TLB_TABLE
+from vtx.engine.native.context import CONTEXT, LEFT_BY_MEMORY, TLB_ENTRIES, TLB_TABLE
 from vtx.engine.native.pure import pure_lines
 from vtx.isa.layout import SLOTS
 from vtx.isa.primitives import PURE, Prim
@@ -342,7 +342,7 @@ class Body:
         """Instructions that may still be run, this one included."""
         raise NotImplementedError
 
-    def abandon(self, status: str = "1") -> None:
+    def abandon(self, status: str = str(LEFT_BY_MEMORY)) -> None:
         """End the program without completing the instruction; sets `ended`."""
         raise NotImplementedError
 

@@ -6,13 +6,11 @@ it ended with its results. Arithmetic flags stand in their slots while a routine
 
 from collections.abc import Iterable
 
+from vtx.engine.native.context import LEFT_BY_MEMORY
 from vtx.engine.native.lower import Body, result_type
 from vtx.isa.flags import lower
-from vtx.isa.layout import SLOTS
 from vtx.isa.primitives import Prim
 from vtx.isa.program import Op, routine
-
-assert SLOTS
 
 
 def called(ops: Iterable[Op]) -> list[str]:
@@ -53,7 +51,7 @@ class RoutineBody(Body):
     def exact_budget(self) -> str:
         return "%bud"
 
-    def abandon(self, status: str = "1") -> None:
+    def abandon(self, status: str = str(LEFT_BY_MEMORY)) -> None:
         narrow = status if not status.startswith("%") else self.resized(status, 64, 32)
         failed = self.add(f"insertvalue {self._result} zeroinitializer, i32 {narrow}, 0")
         self.line(f"ret {self._result} {failed}")

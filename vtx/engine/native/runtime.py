@@ -25,7 +25,8 @@ define dso_local i64 @enter(ptr %s) nounwind {{
   %t = load ptr, ptr %tp
   %ep = {_field("entry")}
   %code = load ptr, ptr %ep
-  %r = call preserve_nonecc i64 %code(ptr %s, i64 %bud, i64 0, i64 0, i64 0, i64 0, ptr %t, i64 0, i64 0)
+  %r = call preserve_nonecc i64 %code(ptr %s, i64 %bud, i64 0, i64 0, i64 0, i64 0, ptr %t,
+                                      i64 0, i64 0)
   ret i64 %r
 }}
 """

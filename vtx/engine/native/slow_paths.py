@@ -27,7 +27,6 @@ class SlowPaths:
     def __init__(self, cpu: Cpu, words: _Words) -> None:
         self._cpu, self._words = cpu, words
         self._error: BaseException | None = None
-        self._accesses = {}
         self._memory_hva = ctypes.addressof(ctypes.c_char.from_buffer(cpu.memory))
         pages = cpu.bus.memory.size >> 12
         self._pages = pages
@@ -52,7 +51,7 @@ class SlowPaths:
         def guarded(*arguments: int) -> int:
             try:
                 return function(*arguments)
-            except BaseException as error:  # noqa: BLE001 - raised again when native code is left
+            except BaseException as error:
                 self._error = error
                 self._cpu.status = FAULT
                 return -1

@@ -9,6 +9,7 @@ from vtx.engine.native.context import (
     JUMP_CACHE_ENTRIES,
     LEFT_AFTER_STORE,
     LEFT_BUDGET,
+    LEFT_BY_MEMORY,
     LEFT_MISS,
     LEFT_RESYNC,
 )
@@ -208,7 +209,7 @@ class StencilBody(Body):
     def exact_budget(self) -> str:
         return self.add("add i64 %bud, ptrtoint (ptr @BACK_slot to i64)")
 
-    def abandon(self, status: str = "1") -> None:
+    def abandon(self, status: str = str(LEFT_BY_MEMORY)) -> None:
         self._leave(status, self.hole(HERE), self.exact_budget())
 
     def _leave(self, status: str, rip: str, budget: str) -> None:
@@ -264,7 +265,8 @@ class StencilBody(Body):
         return symbol
 
     def _go_on(self, symbol: str) -> None:
-        result = self.add(f"musttail call preserve_nonecc i64 @{symbol}({self.passed()}, {_UNUSED})")
+        arguments = f"{self.passed()}, {_UNUSED}"
+        result = self.add(f"musttail call preserve_nonecc i64 @{symbol}({arguments})")
         self.line(f"ret i64 {result}")
         self.ended = True
 
@@ -295,16 +297,14 @@ def hole_symbol(number: int, kind: str) -> str:
     return f"H{number}_{kind}"
 
 
-def module_head(
-    holes: set[tuple[str, str]], continuations: set[str], *, far: bool = False
-) -> str:
+def module_head(holes: set[tuple[str, str]], continuations: set[str], *, far: bool = False) -> str:
     """Declarations of holes (name, kind) and continuations for a module of stencils.
 
     `far`: no number is near the code, not even one that would fit its field.
     """
     lines = [DECLARATIONS]
     for name, kind in sorted(holes):
-        model = 'code_model "large", ' if far and kind != SLOT or kind in _LARGE else ""
+        model = 'code_model "large", ' if (far and kind != SLOT) or kind in _LARGE else ""
         number = list(_RANGES).index(kind) + 10
         lines.append(
             f"@{name} = external dso_local global i8, {model}!absolute_symbol !{number}"

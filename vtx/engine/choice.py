@@ -1,0 +1,59 @@
+"""The executors by name, and which of them this host has.
+
+Whoever builds a machine asks here for its executor; nothing else needs to know which there are.
+"""
+
+from vtx.engine.reference import Reference
+from vtx.machine.cpu import Cpu
+
+NAMES = ("auto", "native", "reference", "evaluate")
+"""What `--engine` takes. `evaluate` is the reference engine with its plain reader."""
+
+
+def native_problem() -> str | None:
+    """Why the native engine cannot be used here; None when it can."""
+    try:
+        from vtx.engine.native.compiler import CompileError, host_compiler
+    except ImportError as error:
+        return str(error)
+    try:
+        host_compiler()
+    except CompileError as error:
+        return str(error)
+    return None
+
+
+def resolve_engine(name: str) -> tuple[str, str | None]:
+    """The executor meant by `name`, and a line to tell when it is not what was hoped for.
+
+    Raises ValueError for a name that is none, or an executor that this host cannot run.
+    """
+    if name not in NAMES:
+        raise ValueError(f"--engine {name}: there are {', '.join(NAMES)}")
+    if name == "auto":
+        return "reference", None
+    if name != "native":
+        return name, None
+    problem = native_problem()
+    if problem is None:
+        return "native", None
+    if name == "native":
+        raise ValueError(f"--engine native: {problem}")
+    return "reference", f"the reference engine is used: {problem}"
+
+
+def make_engine(name: str, cpu: Cpu, features: frozenset[str]) -> Reference:
+    """The executor `name`, one that `resolve_engine` gave, for a CPU."""
+    if name == "native":
+        from vtx.engine.native.engine import Native
+
+        return Native(cpu, features)
+    return Reference(cpu, features, quick=name == "reference")
+
+
+def completing(name: str) -> str:
+    """The executor that completes single instructions for a VMM beside the executor `name`.
+
+    One instruction at a time gains nothing from native code.
+    """
+    return "reference" if name == "native" else name
