@@ -257,9 +257,11 @@ def _writes_flags_singly(ops: Sequence[Op]) -> bool:
             depth += 1
         elif op.prim is Prim.END:
             depth -= 1
-        elif (op.prim is Prim.FLAGS and depth) or (op.prim is not Prim.FLAGS and _touches(op)):
-            if op.prim not in (Prim.COND, Prim.GET):
+        elif op.prim is Prim.FLAGS:
+            if depth:
                 return True
+        elif op.prim not in (Prim.COND, Prim.GET) and _touches(op):
+            return True
     return False
 
 
