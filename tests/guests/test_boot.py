@@ -27,7 +27,11 @@ NOT_IN_EVERY_STYLE: dict[tuple[str, str], str] = {
 }
 """(guest, style) -> why it cannot run there. At most three rows."""
 
-NO_MANIFEST = {"c": "compiled by the system's compiler, see test_boot_c.py", "include": "no guest"}
+NO_MANIFEST = {
+    "bench": "kernels of vtx bench, see tests/vtx/bench",
+    "c": "compiled by the system's compiler, see test_boot_c.py",
+    "include": "no guest",
+}
 
 
 def manifest_of(name: str) -> dict[str, Any]:
