@@ -1,0 +1,82 @@
+"""Compiled code and recipes that outlive an engine: kept for the process, and on disk.
+
+One cache serves all engines of a process. What is kept is made of plain tuples, numbers, texts
+and bytes; who keeps what is not known here. Nothing here fails: what cannot be read or written
+costs time only.
+"""
+
+import atexit
+import marshal
+import os
+from functools import cache
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from vtx.engine.native.identity import identity
+from vtx.engine.native.store import Store, default_directory
+
+_LIMIT = 64 << 20
+"""Bytes of the file."""
+_SAVE_AFTER = 500
+"""New entries after which they are saved, for the case that the process is killed."""
+
+
+class Kept:
+    """Values by kind and name, in memory and in a Store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._values: dict[tuple[str, bytes], Any] = {}
+        self._unsaved = 0
+        self._process = os.getpid()
+
+    def get(self, kind: str, name: bytes) -> Any:
+        """The value kept as `name` among those of its kind, or None."""
+        found = self._values.get((kind, name))
+        if found is None:
+            raw = self._store.get(kind.encode() + name)
+            if raw is None:
+                return None
+            try:
+                found = marshal.loads(raw)
+            except (ValueError, EOFError, TypeError):
+                return None
+            self._values[kind, name] = found
+        return found
+
+    def put(self, kind: str, name: bytes, value: Any) -> None:
+        """Keep `value`, which `marshal` can write and nobody changes any more."""
+        self._values[kind, name] = value
+        self._store.put(kind.encode() + name, marshal.dumps(value))
+        self._unsaved += 1
+        if self._unsaved >= _SAVE_AFTER:
+            self.save()
+
+    def save(self) -> None:
+        """Write what is new, unless this is a child of the process it belongs to."""
+        if os.getpid() == self._process:
+            self._unsaved = 0
+            self._store.save()
+
+    @property
+    def problem(self) -> str | None:
+        """Why the file could not be read or written, if so."""
+        return self._store.problem
+
+
+def kept() -> Kept:
+    """The cache of this process, in the directory that the environment names now."""
+    return _kept_in(default_directory())
+
+
+@cache
+def _kept_in(directory: Path | None) -> Kept:
+    cache_of_directory = Kept(Store(directory, "native", identity(), _LIMIT))
+    atexit.register(cache_of_directory.save)
+    return cache_of_directory
+
+
+def name_of(*parts: object) -> bytes:
+    """A short name for values whose `repr` says all and is the same in every process."""
+    return blake2b(repr(parts).encode(), digest_size=16).digest()
