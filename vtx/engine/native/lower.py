@@ -296,7 +296,7 @@ class Body:
         self.line(f"call void @physical_store(ptr %s, i64 {hpa}, i64 {value}, i64 {width})")
 
     def _op_walk_load(self, op: Op) -> None:
-        hpa, level = self.value(op.args[0]), WALK_LEVELS.setdefault(op.attr, len(WALK_LEVELS))
+        hpa, level = self.value(op.args[0]), WALK_LEVELS[op.attr]
         call = f"call i64 @walk_load(ptr %s, i64 {hpa}, i64 {op.width}, i64 {level})"
         self.define(op.dst[0], self.resized(self.add(call), 64, op.width), op.width)
 
@@ -350,8 +350,11 @@ class Body:
         """A slow store succeeded; `status` 1 says that nothing may follow its instruction."""
 
 
-WALK_LEVELS: dict[str, int] = {}
-"""Names of the levels of page walks, numbered as they are met."""
+_LEVELS = ("pml4e", "pdpte", "pde", "pte")
+WALK_LEVELS = {
+    name: number for number, name in enumerate((*_LEVELS, *(f"ept_{level}" for level in _LEVELS)))
+}
+"""Names of the levels of page walks, numbered: compiled code that is kept has the numbers."""
 
 
 def result_type(results: Sequence[int]) -> str:
