@@ -1,0 +1,9 @@
+from vtx.bench.qemu import Qemu
+
+
+def bochs_problem() -> str | None:
+    return "no bochs on PATH"
+
+
+class Bochs(Qemu):
+    pass

@@ -1,0 +1,58 @@
+"""Unicorn as a contestant: the kernel as a function in flat memory. An optional import."""
+
+from time import perf_counter
+from typing import Any
+
+from vtx.bench.contestant import AnyVariant, Run, RunError
+from vtx.bench.image import DATA_SIZE, KernelImage
+from vtx.bench.kernels import Kernel
+
+_DATA, _STACK, _STACK_SIZE = 0x400000, 0x300000, 0x10000
+_RETURN = 0x380000
+"""Where the kernel returns to: Unicorn stops before it executes anything there."""
+_PAGE = 0x1000
+
+
+def unicorn_problem() -> str | None:
+    """Why Unicorn cannot be used; None when it can."""
+    try:
+        import unicorn  # noqa: F401
+    except ImportError as error:
+        return f"cannot be imported ({error}); pip install unicorn"
+    return None
+
+
+class Unicorn(AnyVariant):
+    """QEMU's translator as a library, without a machine around it."""
+
+    name = "unicorn"
+    pace = 300e6
+
+    def refusal(self, kernel: Kernel) -> str | None:
+        if kernel.kind == "event":
+            return "no VM exits, and no page tables"
+        return None if kernel.in_process else "needs a whole machine"
+
+    def run(self, image: KernelImage, iterations: int) -> Run:
+        from unicorn import UC_ARCH_X86, UC_MODE_32, UC_MODE_64, Uc, UcError, x86_const
+
+        mode = UC_MODE_64 if image.kernel.bits == 64 else UC_MODE_32
+        machine: Any = Uc(UC_ARCH_X86, mode)
+        machine.mem_map(image.base, (len(image.code) + _PAGE - 1) // _PAGE * _PAGE)
+        machine.mem_map(_DATA, DATA_SIZE)
+        machine.mem_map(_STACK, _STACK_SIZE)
+        machine.mem_map(_RETURN, _PAGE)
+        machine.mem_write(image.base, image.code)
+        stack = _STACK + _STACK_SIZE - 16
+        machine.mem_write(stack, _RETURN.to_bytes(8, "little"))
+        machine.reg_write(x86_const.UC_X86_REG_RSP, stack)
+        machine.reg_write(x86_const.UC_X86_REG_RDI, iterations)
+        machine.reg_write(x86_const.UC_X86_REG_RSI, _DATA)
+        started = perf_counter()
+        try:
+            machine.emu_start(image.base + image.entry, _RETURN)
+        except UcError as error:
+            raise RunError(f"{image.kernel.name} unicorn: {error}") from None
+        seconds = perf_counter() - started
+        result = machine.reg_read(x86_const.UC_X86_REG_RAX)
+        return Run(seconds, result & ((1 << image.kernel.bits) - 1))
