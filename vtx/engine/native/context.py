@@ -19,6 +19,7 @@ _NAMES = (
     "ram_read", "ram_write", "ram_pages",  # per physical page its host address, or 0
     "until",  # retired instructions when the budget is used up
     "walk_references", "walk_observed",
+    "failed",  # how an access or a service ended that did not complete, as machine.cpu has it
     *(f"argument{n}" for n in range(8)),
 )  # fmt: skip
 CONTEXT: dict[str, int] = {name: SLOT_COUNT + n for n, name in enumerate(_NAMES)}

@@ -5,12 +5,12 @@ It is the reference engine with another way to run a block. Whatever native code
 """
 
 import ctypes
+from contextlib import suppress
 from typing import Any
 
 from vtx.engine.generate import RETIRED, RIP
 from vtx.engine.native.arena import Arena, ArenaFullError
-from vtx.engine.native.blocks import Block, BlockWriter, Link, Piece
-from vtx.engine.native.compiler import CompileError
+from vtx.engine.native.blocks import Block, BlockWriter
 from vtx.engine.native.context import (
     CONTEXT,
     JUMP_CACHE_ENTRIES,
@@ -22,17 +22,18 @@ from vtx.engine.native.context import (
 )
 from vtx.engine.native.library import Library
 from vtx.engine.native.slow_paths import SlowPaths
-from vtx.engine.native.templates import Templates
 from vtx.engine.native.tlb import NativeTlb
+from vtx.engine.native.transitions import NativeRoutines
+from vtx.engine.native.translations import NO_LIMIT, Crossing, Place, Translations
+from vtx.engine.probes import Probes
 from vtx.engine.reference import Reference
-from vtx.isa.key import Key
-from vtx.isa.layout import SLOT_COUNT
+from vtx.isa.key import Key, current_key
+from vtx.isa.layout import SLOT_COUNT, SLOTS
 from vtx.machine.cpu import Cpu
 from vtx.machine.state import EXECUTOR_WORDS
 from vtx.machine.tlb import AddressSpace
 
 _ARENA_SIZE = 64 << 20
-_MOST_STEPS = 32
 _QUANTUM = 2_000_000
 """Instructions after which Python may look at signals."""
 _JumpCache = ctypes.c_uint64 * (2 * JUMP_CACHE_ENTRIES)
@@ -40,25 +41,29 @@ _NOWHERE = 0x8000_0000_0000_0001
 """An instruction pointer that no jump has: it is not canonical."""
 _EMPTY_CACHE = _JumpCache(*([_NOWHERE, 0] * JUMP_CACHE_ENTRIES))
 
-Place = tuple[int, int, Key]
-"""(offset in CS, host address of the first byte's page plus offset, translation key)."""
+_CacheName = tuple[AddressSpace, Key, int, int]
+"""What a jump cache holds for: with the base and limit of CS."""
+_MOST_CACHES = 256
+_CS_BASE, _CS_LIMIT = SLOTS["cs_base"], SLOTS["cs_limit"]
+
+
+class _FetchFaultError(Exception):
+    """The next instruction cannot be fetched; the CPU's status says why."""
 
 
 class Native(Reference):
     """Executes one CPU with native code."""
 
     def __init__(self, cpu: Cpu, features: frozenset[str]) -> None:
-        self._caches: dict[tuple[AddressSpace, Key], Any] = {}
+        self._caches: dict[_CacheName, Any] = {}
         self._adopt_tlb(cpu)
         super().__init__(cpu, features)
         self._arena = Arena(_ARENA_SIZE)
         self._library = Library(self._arena)
-        self._floor = self._arena.used
         self._writer = BlockWriter(self._library, self._arena)
-        self._native: dict[Place, Block | None] = {}
-        self._dead: dict[Place, Block] = {}
-        self._native_of_page: dict[int, list[Place]] = {}
-        self._templates: dict[Key, Templates] = {}
+        self._translations = Translations(
+            self._writer, self._arena, cpu.memory, cpu.code, self._forget_page, features
+        )
         total = SLOT_COUNT + EXECUTOR_WORDS
         self._words = (ctypes.c_uint64 * total).from_buffer(cpu.state.buffer)
         self._state_hva = ctypes.addressof(self._words)
@@ -66,8 +71,9 @@ class Native(Reference):
             self._library.symbols["enter"]
         )
         self._slow = SlowPaths(cpu, self._words)
-        self._cache_key: tuple[AddressSpace, Key] | None = None
-        self._problem: str | None = None
+        self._routines = NativeRoutines(cpu, self._library, self._words)
+        cpu.on_context = self._context_changed
+        self._context_changed()
 
     def _adopt_tlb(self, cpu: Cpu) -> None:
         """Give the CPU a TLB that native code can read."""
@@ -82,34 +88,47 @@ class Native(Reference):
 
     def _fetches_forgotten(self, space: AddressSpace) -> None:
         """Known block entries of a space may belong to other pages now."""
-        for (owner, _), cache in self._caches.items():
-            if owner is space:
+        for name, cache in self._caches.items():
+            if name[0] is space:
                 ctypes.memmove(cache, _EMPTY_CACHE, ctypes.sizeof(_EMPTY_CACHE))
+
+    def _context_changed(self) -> None:
+        """Another address space may be the current one."""
+        self._names.bind_maps()
+        if not self.cpu.breakpoints.watching:
+            self._words[CONTEXT["tlb"]] = self._tlb.table_hva
+
+    # --- routines ----------------------------------------------------------------------------
+    def call(self, name: str, *args: int) -> tuple[int, ...] | None:
+        if self.cpu.breakpoints.watching:
+            return super().call(name, *args)  # every access has to be told
+        result = self._routines.call(name, args)
+        self._slow.raise_error()
+        return result
 
     # --- running -----------------------------------------------------------------------------
     def run_block(self, room: int) -> bool:
         """Run native blocks until something else has to happen, at most `room` instructions."""
-        if room < 2:
-            return super().run_block(room)
-        room = min(room, _QUANTUM)
+        if self.cpu.breakpoints.watching:
+            return super().run_block(room)  # every access has to be told
         words = self.cpu.words
-        until = words[RETIRED] + room
-        link: Link | None = None
-        while True:
-            room = until - words[RETIRED]
-            block = self._find_native() if room > 1 else None
-            if block is None or block.count > room:
-                return super().run_block(room) if room else False
-            if link is not None:
-                self._connect(link, block)
-            status = self._run(block, until)
+        until = words[RETIRED] + min(room, _QUANTUM)
+        status = -1
+        while room := until - words[RETIRED]:
+            try:
+                block = self._find_native(room)
+            except _FetchFaultError:
+                self.settle(self.cpu.status)
+                return True
+            if block is None:
+                return super().run_block(room)
             if status == LEFT_MISS:
-                number = self._words[CONTEXT["link"]]
-                link = self._writer.links[number - 1] if number else None
-                if link is None:
-                    self._remember_entry()
-                continue
-            return self._after(status, until)
+                self._remember(block)
+            self.repeats = block.repeats
+            status = self._run(block, until)
+            if status not in (LEFT_MISS, LEFT_BUDGET):
+                return self._after(status)
+        return False
 
     def _run(self, block: Block, until: int) -> int:
         """Enter native code; why it was left."""
@@ -124,123 +143,114 @@ class Native(Reference):
         self._slow.raise_error()
         return status
 
-    def _after(self, status: int, until: int) -> bool:
-        words = self.cpu.words
-        if status == LEFT_BUDGET:
-            room = until - words[RETIRED]
-            return super().run_block(room) if room else False
+    def _after(self, status: int) -> bool:
+        """What `run_block` has to say when native code was left for good."""
         if status == LEFT_AFTER_STORE:
             return False
         if status == LEFT_RESYNC:
-            self.settle(0)
+            self.key = current_key(self.cpu.words)
             return True
         self.settle(self.cpu.status if status == LEFT_BY_MEMORY else status)
         return True
 
-    def _connect(self, link: Link, block: Block) -> None:
-        if link.target == block.ip and not block.dead:
+    def _remember(self, block: Block) -> None:
+        """Let the jump that native code was left by find `block` itself the next time."""
+        number = self._words[CONTEXT["link"]]
+        link = self._writer.links[number - 1] if number else None
+        if block.single:
+            return
+        if link is not None and not block.crosses:
             self._writer.connect(link, block)
+            return
+        cache = self._caches.get(self._cache_name())
+        if cache is not None:
+            at = 2 * ((block.ip >> 12 ^ block.ip) & (JUMP_CACHE_ENTRIES - 1))
+            cache[at], cache[at + 1] = block.ip, block.entry
+        if link is not None:
+            with suppress(ArenaFullError):
+                self._writer.connect_through(link)
 
     def _cache(self) -> int:
-        """Host address of the table of block entries for this space and key."""
-        name = (self._tlb.space, self.key)
+        """Host address of the table of block entries for this space, key and code segment."""
+        name = self._cache_name()
         cache = self._caches.get(name)
         if cache is None:
-            if len(self._caches) >= 256:
+            if len(self._caches) >= _MOST_CACHES:
                 self._caches.clear()
             cache = self._caches[name] = _JumpCache.from_buffer_copy(_EMPTY_CACHE)
-        self._cache_key = name
         return ctypes.addressof(cache)
 
-    def _remember_entry(self) -> None:
-        """Note the block at RIP in the table of block entries, if there is one."""
-        block = self._find_native()
-        if block is None or self._cache_key is None:
-            return
-        rip = block.ip
-        at = 2 * ((rip >> 12 ^ rip) & (JUMP_CACHE_ENTRIES - 1))
-        cache = self._caches.get(self._cache_key)
-        if cache is not None:
-            cache[at], cache[at + 1] = rip, block.hva
+    def _cache_name(self) -> _CacheName:
+        return self._tlb.space, self.key, *self._code_segment()
 
     # --- finding -----------------------------------------------------------------------------
-    def _find_native(self) -> Block | None:
-        """The native block at RIP, made if need be; None where Python has to go on."""
-        words, key = self.cpu.words, self.key
-        rip = words[RIP]
-        if key.bits == 64:
-            gva = rip
-        elif key.flat & 2:
-            gva = rip & 0xFFFF_FFFF
-        else:
-            return None
-        host = self._tlb.space.fetch[0 if key.cpl == 3 else 1].get(gva >> 12, -1)
-        if host < 0:
-            host = self._fetch_page(gva, key)
-            if host < 0:
-                return None  # the reference fetches again, and faults
-        place = (rip, host + (gva & 0xFFF), key)
-        if place in self._native:
-            return self._native[place]
-        return self._translate_native(place, host, gva & 0xFFF)
+    def _code_segment(self) -> tuple[int, int]:
+        """Base and limit of CS, as far as they matter."""
+        if self.key.bits == 64 or self.key.flat & 2:
+            return 0, NO_LIMIT
+        words = self.cpu.words
+        return words[_CS_BASE], words[_CS_LIMIT]
 
-    def _translate_native(self, place: Place, host: int, inside: int) -> Block | None:
-        rip, _, key = place
-        block: Block | None = None
+    def _find_native(self, room: int) -> Block | None:
+        """The native block at RIP, of at most `room` instructions; None: Python has to go on.
+
+        Raises _FetchFaultError.
+        """
+        place = self._place()
+        found = self._translated(place._replace(single=room == 1))
+        if found is not None and found.count > room:
+            found = self._translated(place._replace(single=True))
+        return found
+
+    def _place(self) -> Place:
+        """Where the next instruction lies."""
+        key = self.key
+        ip = gva = self.cpu.words[RIP]
+        base, limit = self._code_segment()
+        if key.bits != 64:
+            if not key.flat & 2 and not self._inside_code_segment(ip):
+                raise _FetchFaultError
+            gva = (ip + base) & 0xFFFF_FFFF
+        host = self._fetched(gva, key)
+        if host < 0:
+            raise _FetchFaultError
+        return Place(ip, host + (gva & 0xFFF), key, base, limit)
+
+    def _translated(self, place: Place) -> Block | None:
+        """The block at a place, or at it and on the page behind it."""
+        found = self._block_at(place)
+        if isinstance(found, Crossing):
+            wrap = -1 if place.key.bits == 64 else 0xFFFF_FFFF
+            next_page = place.ip + place.base + 4096 - (place.host & 0xFFF)
+            beyond = self._fetched(next_page & wrap & 0xFFFF_FFFF_FFFF_FFFF, place.key)
+            if beyond < 0:
+                raise _FetchFaultError
+            found = self._block_at(place._replace(single=False, beyond=beyond))
+        assert not isinstance(found, Crossing)
+        return found
+
+    def _block_at(self, place: Place) -> Block | Crossing | None:
         try:
-            pieces = self._pieces(rip, host, inside, key)
-            if pieces:
-                block = self._writer.write(rip, pieces)
-                former = self._dead.pop(place, None)
-                if former is not None:
-                    self._writer.redirect(former, block.hva)
+            return self._translations.find(place)
         except ArenaFullError:
             self.forget_blocks()
-            return None
-        except CompileError as error:
-            self._problem = self._problem or str(error)
-        self._native[place] = block
-        self._native_of_page.setdefault(host, []).append(place)
-        self.cpu.code.watch(host, self._forget_page)
-        return block
-
-    def _pieces(self, rip: int, host: int, inside: int, key: Key) -> list[Piece]:
-        templates = self._templates.get(key)
-        if templates is None:
-            templates = self._templates[key] = Templates(key, self.features)
-        page = bytes(self.cpu.memory[host : host + 4096])
-        pieces: list[Piece] = []
-        offset = 0
-        while len(pieces) < _MOST_STEPS and inside + offset < 4096:
-            if self._probes is not None and self._probes.cuts(inside + offset):
-                break
-            ip = rip + offset if key.bits == 64 else (rip + offset) & 0xFFFF_FFFF
-            found = templates.find(page, inside + offset, ip)
-            if found is None or found.template is None:
-                break
-            filling = found.template.filling(found.values)
-            pieces.append(Piece(filling, found.values, found.length))
-            offset += found.length
-            if found.ends_block:
-                break
-        return pieces
+        try:
+            return self._translations.find(place)
+        except ArenaFullError:
+            return None  # it does not even fit alone
 
     # --- forgetting --------------------------------------------------------------------------
+    def set_probes(self, probes: Probes | None) -> None:
+        self._translations.cuts = None if probes is None else probes.cuts
+        super().set_probes(probes)
+
     def forget_blocks(self) -> None:
         super().forget_blocks()
-        self._native.clear()
-        self._native_of_page.clear()
-        self._writer.links.clear()
-        self._dead.clear()
-        self._arena.reset(self._floor)
+        self._translations.forget()
+        self._words[CONTEXT["link"]] = 0
         for cache in self._caches.values():
             ctypes.memmove(cache, _EMPTY_CACHE, ctypes.sizeof(_EMPTY_CACHE))
 
     def _forget_page(self, host: int) -> None:
         super()._forget_page(host)
-        for place in self._native_of_page.pop(host, ()):
-            block = self._native.pop(place, None)
-            if block is not None:
-                block.dead = True
-                self._writer.kill(block)
-                self._dead[place] = block
+        self._translations.forget_page(host)

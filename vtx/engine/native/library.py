@@ -22,7 +22,7 @@ from vtx.engine.native.objects import (
     parse_object,
 )
 from vtx.engine.native.relocate import HOST, link, prepare, unresolved, without_final_jump
-from vtx.engine.native.routines import RoutineBody, called, declaration
+from vtx.engine.native.routines import RoutineBody, called, declaration, entry_text
 from vtx.engine.native.runtime import runtime_text
 from vtx.engine.native.stencil import (
     EXIT_TEXT,
@@ -111,6 +111,15 @@ class Library:
         if known is None:
             self._link(f"routine_{name}", lambda: _routine_text(name))
             known = self.symbols[f"routine_{name}"]
+        return known
+
+    def entry(self, name: str) -> int:
+        """Host address of `call_<name>`, the routine for Python. Raises CompileError."""
+        known = self.symbols.get(f"call_{name}")
+        if known is None:
+            self.routine(name)
+            self._link(f"call_{name}", lambda: "\n".join([entry_text(name), METADATA]))
+            known = self.symbols[f"call_{name}"]
         return known
 
     def _link(self, name: str, text: Callable[[], str]) -> None:

@@ -5,13 +5,14 @@ the subclass. The only thing assumed of the surroundings are the two pointers `%
 words) and `%t` (the translations of the current address space).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import cache
 
 from vtx.engine.native.context import CONTEXT, LEFT_BY_MEMORY, TLB_ENTRIES, TLB_TABLE
 from vtx.engine.native.pure import pure_lines
 from vtx.isa.layout import SLOTS
 from vtx.isa.primitives import PURE, Prim
-from vtx.isa.program import Access, Op
+from vtx.isa.program import Access, Op, Service, routine
 from vtx.isa.tables import table
 from vtx.machine.tlb import PRIVILEGES
 
@@ -205,7 +206,7 @@ class Body:
         offset = _PRIVILEGE[access.privilege] * TLB_TABLE
         if offset:
             index = self.add(f"or disjoint i64 {index}, {offset}")
-        return self.add(f"getelementptr i8, ptr %t, i64 {index}")
+        return self.add(f"getelementptr i8, ptr {self.translations()}, i64 {index}")
 
     def _hit(self, entry: str, gva: str, access: Access, size: int) -> str:
         """The entry translates all `size` bytes from `gva` for this access."""
@@ -302,14 +303,13 @@ class Body:
 
     # --- routines ----------------------------------------------------------------------------
     def _op_call(self, op: Op) -> None:
-        from vtx.isa.program import routine
-
         callee = routine(op.attr)
         pairs = zip(op.args, callee.params, strict=True)
         arguments = "".join(f", i{width} {self.value(t)}" for t, width in pairs)
         kind = result_type(callee.results)
         result = self.add(
-            f"call {kind} @routine_{op.attr}(ptr %s, ptr %t, i64 {self.exact_budget()}{arguments})"
+            f"call {kind} @routine_{op.attr}"
+            f"(ptr %s, ptr {self.translations()}, i64 {self.exact_budget()}{arguments})"
         )
         status = self.add(f"extractvalue {kind} {result}, 0")
         failed, onward = self.label(), self.label()
@@ -319,6 +319,27 @@ class Body:
         self.place(onward)
         for n, (temp, width) in enumerate(zip(op.dst, callee.results, strict=True)):
             self.define(temp, self.add(f"extractvalue {kind} {result}, {n + 1}"), width)
+        if changes_context(op.attr):
+            self.translations_changed()
+
+    def _op_service(self, op: Op) -> None:
+        """Arguments and results stand in the context; Python does the rest."""
+        for n, temp in enumerate(op.args):
+            value = self.resized(self.value(temp), self.width(temp), 64)
+            self.set_word(CONTEXT[f"argument{n}"], value)
+        self.set_word(CONTEXT["budget"], self.exact_budget())
+        function = self.add(f"inttoptr i64 {self.get_word(CONTEXT['on_service'])} to ptr")
+        status = self.add(f"call i64 {function}(i64 {SERVICES.index(op.attr)})")
+        failed, onward = self.label(), self.label()
+        self.branch(self.add(f"icmp slt i64 {status}, 0"), failed, onward, _UNLIKELY)
+        self.place(failed)
+        self.abandon()
+        self.place(onward)
+        for n, (temp, width) in enumerate(zip(op.dst, op.attr.results, strict=True)):
+            result = self.get_word(CONTEXT[f"argument{n}"])
+            self.define(temp, self.resized(result, 64, width), width)
+        if op.attr is Service.CONTEXT:
+            self.translations_changed()
 
     # --- ends that fill slots ------------------------------------------------------------------
     def _op_fault(self, op: Op) -> None:
@@ -349,12 +370,36 @@ class Body:
     def stored_slowly(self, status: str) -> None:
         """A slow store succeeded; `status` 1 says that nothing may follow its instruction."""
 
+    def translations(self) -> str:
+        """Pointer to the translations of the current address space."""
+        return "%t"
+
+    def translations_changed(self) -> None:
+        """The current address space may be another one now. Nothing need be done by who leaves
+        native code at the end of such an instruction."""
+
 
 _LEVELS = ("pml4e", "pdpte", "pde", "pte")
 WALK_LEVELS = {
     name: number for number, name in enumerate((*_LEVELS, *(f"ept_{level}" for level in _LEVELS)))
 }
 """Names of the levels of page walks, numbered: compiled code that is kept has the numbers."""
+SERVICES = tuple(Service)
+"""Services, numbered for native code."""
+
+
+def called(ops: Iterable[Op]) -> list[str]:
+    """Routines that ops call, each once, in order."""
+    return list(dict.fromkeys(op.attr for op in ops if op.prim is Prim.CALL))
+
+
+@cache
+def changes_context(name: str) -> bool:
+    """The routine, or one that it calls, may make another address space the current one."""
+    ops = routine(name).ops
+    if any(op.prim is Prim.SERVICE and op.attr is Service.CONTEXT for op in ops):
+        return True
+    return any(changes_context(callee) for callee in called(ops))
 
 
 def result_type(results: Sequence[int]) -> str:

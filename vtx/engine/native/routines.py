@@ -4,18 +4,11 @@ A routine takes the state, the translations, the exact budget and its arguments,
 it ended with its results. Arithmetic flags stand in their slots while a routine runs.
 """
 
-from collections.abc import Iterable
-
-from vtx.engine.native.context import LEFT_BY_MEMORY
-from vtx.engine.native.lower import Body, result_type
+from vtx.engine.native.context import CONTEXT, LEFT_BY_MEMORY
+from vtx.engine.native.lower import Body, called, changes_context, result_type
 from vtx.isa.flags import lower
 from vtx.isa.primitives import Prim
-from vtx.isa.program import Op, routine
-
-
-def called(ops: Iterable[Op]) -> list[str]:
-    """Routines that ops call, each once, in order."""
-    return list(dict.fromkeys(op.attr for op in ops if op.prim is Prim.CALL))
+from vtx.isa.program import Op, Service, routine
 
 
 def _signature(name: str, named: bool) -> str:
@@ -41,6 +34,26 @@ class RoutineBody(Body):
         self._result = result_type(self._program.results)
         for n, width in enumerate(self._program.params):
             self.define(n, f"%a{n}", width)
+        self._translations = "" if not self._changes_context() else self.cell_of_translations()
+
+    def _changes_context(self) -> bool:
+        ops = self._program.ops
+        own = any(op.prim is Prim.SERVICE and op.attr is Service.CONTEXT for op in ops)
+        return own or any(changes_context(name) for name in called(ops))
+
+    def cell_of_translations(self) -> str:
+        """A variable for the translations, which are others from some point on."""
+        name = self.fresh()
+        self.cells.append(f"  {name} = alloca ptr")
+        self.line(f"store ptr %t, ptr {name}")
+        return name
+
+    def translations(self) -> str:
+        return self.add(f"load ptr, ptr {self._translations}") if self._translations else "%t"
+
+    def translations_changed(self) -> None:
+        current = self.add(f"inttoptr i64 {self.get_word(CONTEXT['tlb'])} to ptr")
+        self.line(f"store ptr {current}, ptr {self._translations}")
 
     def text(self) -> str:
         """The function's definition."""
@@ -67,3 +80,31 @@ class RoutineBody(Body):
             result = self.add(f"insertvalue {self._result} {result}, i{width} {value}, {n + 1}")
         self.line(f"ret {self._result} {result}")
         self.ended = True
+
+
+def entry_text(name: str) -> str:
+    """`call_<name>(state)`: the routine for callers that leave its arguments in the context.
+
+    It returns how the routine ended; its results replace the arguments.
+    """
+    program = routine(name)
+    body = Body(())
+    arguments = []
+    for n, width in enumerate(program.params):
+        arguments.append(f", i{width} {body.resized(body.get_word(_argument(n)), 64, width)}")
+    table = body.add(f"inttoptr i64 {body.get_word(CONTEXT['tlb'])} to ptr")
+    budget = body.get_word(CONTEXT["budget"])
+    kind = result_type(program.results)
+    call = f"call {kind} @routine_{name}(ptr %s, ptr {table}, i64 {budget}{''.join(arguments)})"
+    result = body.add(call)
+    for n, width in enumerate(program.results):
+        value = body.add(f"extractvalue {kind} {result}, {n + 1}")
+        body.set_word(_argument(n), body.resized(value, width, 64))
+    status = body.add(f"extractvalue {kind} {result}, 0")
+    body.line(f"ret i64 {body.resized(status, 32, 64)}")
+    head = f"define dso_local i64 @call_{name}(ptr %s) nounwind {{"
+    return "\n".join([declaration(name), head, *body.function_lines(), "}"])
+
+
+def _argument(number: int) -> int:
+    return CONTEXT[f"argument{number}"]

@@ -8,7 +8,7 @@ import ctypes
 from collections.abc import Callable
 
 from vtx.engine.native.context import CONTEXT
-from vtx.engine.native.lower import WALK_LEVELS, access_of
+from vtx.engine.native.lower import SERVICES, WALK_LEVELS, access_of
 from vtx.engine.native.tlb import NativeSpace
 from vtx.isa.layout import SLOTS
 from vtx.machine.cpu import FAULT, STRUCTS, Cpu
@@ -19,6 +19,7 @@ _U64, _I64 = ctypes.c_uint64, ctypes.c_int64
 _Words = ctypes.Array[ctypes.c_uint64]
 _INDEX = {privilege: n for n, privilege in enumerate(PRIVILEGES)}
 _UNTIL, _BUDGET, _SCRATCH = CONTEXT["until"], CONTEXT["budget"], CONTEXT["scratch"]
+_FAILED, _TLB, _ARGUMENTS = CONTEXT["failed"], CONTEXT["tlb"], CONTEXT["argument0"]
 
 
 class SlowPaths:
@@ -41,6 +42,7 @@ class SlowPaths:
         self._answer("on_physical_load", self._physical_load, 2)
         self._answer("on_physical_store", self._physical_store, 3)
         self._answer("on_walk_load", self._walk_load, 2)
+        self._answer("on_service", self._service, 1)
         words[CONTEXT["ram_read"]] = ctypes.addressof(self._ram_read)
         words[CONTEXT["ram_write"]] = ctypes.addressof(self._ram_write)
         words[CONTEXT["ram_pages"]] = pages
@@ -50,11 +52,14 @@ class SlowPaths:
 
         def guarded(*arguments: int) -> int:
             try:
-                return function(*arguments)
+                result = function(*arguments)
             except BaseException as error:
                 self._error = error
                 self._cpu.status = FAULT
-                return -1
+                result = -1
+            if result < 0:
+                self._words[_FAILED] = self._cpu.status
+            return result
 
         pointer = ctypes.CFUNCTYPE(_I64, *([_U64] * count))(guarded)
         self._kept.append(pointer)
@@ -159,4 +164,17 @@ class SlowPaths:
         if self._cpu.on_walk_load is not None:
             name = next(name for name, number in WALK_LEVELS.items() if number == level)
             self._cpu.on_walk_load(name, hpa)
+        return 0
+
+    # --- services ----------------------------------------------------------------------------
+    def _service(self, number: int) -> int:
+        """Answer a service in the words its arguments stand in."""
+        cpu, words, service = self._cpu, self._words, SERVICES[number]
+        self._tell_time()
+        count = len(service.params)
+        result = cpu.services[service](*words[_ARGUMENTS : _ARGUMENTS + count])
+        if isinstance(result, tuple):
+            words[_ARGUMENTS : _ARGUMENTS + len(result)] = result
+        elif result is not None:
+            words[_ARGUMENTS] = result
         return 0

@@ -1,0 +1,48 @@
+"""Routines of the algebra run by Python as native functions: deliveries, VM exits, VM entries.
+
+Arguments and results travel in the context. It does not know what a routine is for.
+"""
+
+import ctypes
+from collections.abc import Callable
+
+from vtx.engine.native.context import CONTEXT, LEFT_BY_MEMORY
+from vtx.engine.native.library import Library
+from vtx.isa.layout import SLOTS
+from vtx.isa.program import routine
+from vtx.machine.cpu import Cpu
+
+_BUDGET, _UNTIL, _FAILED = CONTEXT["budget"], CONTEXT["until"], CONTEXT["failed"]
+_ARGUMENTS, _RETIRED = CONTEXT["argument0"], SLOTS["retired"]
+_Entry = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_uint64)
+
+
+class NativeRoutines:
+    """The routines of one CPU. Whoever calls one has put the current translations in place."""
+
+    def __init__(self, cpu: Cpu, library: Library, words: ctypes.Array[ctypes.c_uint64]) -> None:
+        self._cpu, self._library, self._words = cpu, library, words
+        self._state_hva = ctypes.addressof(words)
+        self._entries: dict[str, tuple[Callable[[int], int], int]] = {}
+
+    def call(self, name: str, args: tuple[int, ...]) -> tuple[int, ...] | None:
+        """Results of a routine; None when it ended otherwise, as the CPU's status says.
+
+        Raises CompileError.
+        """
+        function, count = self._entries.get(name) or self._find(name)
+        words = self._words
+        words[_UNTIL] = words[_RETIRED]
+        words[_BUDGET] = 0
+        if args:
+            words[_ARGUMENTS : _ARGUMENTS + len(args)] = args
+        status = function(self._state_hva)
+        if status:
+            self._cpu.status = words[_FAILED] if status == LEFT_BY_MEMORY else status
+            return None
+        return tuple(words[_ARGUMENTS : _ARGUMENTS + count])
+
+    def _find(self, name: str) -> tuple[Callable[[int], int], int]:
+        entry = _Entry(self._library.entry(name)), len(routine(name).results)
+        self._entries[name] = entry
+        return entry
