@@ -26,6 +26,10 @@ _CS_BASE, _CS_LIMIT, _CS_AR = SLOTS["cs_base"], SLOTS["cs_limit"], SLOTS["cs_ar"
 _MOST_STEPS = 24
 _MOST_BLOCKS = 20_000
 
+_Place = tuple[int, Key, bool, int]
+"""(host address of the first byte, translation key, one instruction only, host page on which
+the instruction continues or -1)."""
+
 _HANDLERS = {FAULT: "deliver_fault", EXIT: "vm_exit", SOFTWARE_EVENT: "deliver_software_event"}
 """How a program ended -> the routine that carries on. A routine may end the same ways."""
 
@@ -59,8 +63,8 @@ class Reference:
         self.quick = quick
         self._evaluator = Evaluator(cpu)
         self._names = Namespace(cpu)
-        self._blocks: dict[tuple[int, Key, bool], Translation] = {}
-        self._of_page: dict[int, list[tuple[int, Key, bool]]] = {}
+        self._blocks: dict[_Place, Translation] = {}
+        self._of_page: dict[int, dict[_Place, None]] = {}
         self._probes: Probes | None = None
         self.key = current_key(cpu.words)
         self.repeats = False
@@ -153,13 +157,10 @@ class Reference:
             gva = (rip + words[_CS_BASE]) & 0xFFFF_FFFF
         else:
             gva = rip
-        n = 0 if key.cpl == 3 else 1
-        host = self.cpu.tlb.space.fetch[n].get(gva >> 12, -1)
+        host = self._fetched(gva, key)
         if host < 0:
-            host = self._fetch_page(gva, key)
-            if host < 0:
-                return None
-        place = (host + (gva & 0xFFF), key, single or not self.quick)
+            return None
+        place = (host + (gva & 0xFFF), key, single or not self.quick, -1)
         found = self._blocks.get(place)
         if found is None:
             found = self._translate(gva, host, place)
@@ -178,8 +179,13 @@ class Reference:
         words[SLOTS["fault_error"]] = error
         self.cpu.status = FAULT
 
-    def _fetch_page(self, gva: int, key: Key) -> int:
+    def _fetched(self, gva: int, key: Key) -> int:
         """Host page to fetch `gva` from, or -1 (the CPU's status says why)."""
+        host = self.cpu.tlb.space.fetch[0 if key.cpl == 3 else 1].get(gva >> 12, -1)
+        return host if host >= 0 else self._fetch_page(gva, key)
+
+    def _fetch_page(self, gva: int, key: Key) -> int:
+        """The same by a page walk."""
         physical = self.cpu.page_of(gva, _fetch_access(key), False, fetch=True)
         if physical < 0:
             return -1
@@ -192,7 +198,9 @@ class Reference:
         return host
 
     # --- translation -------------------------------------------------------------------------
-    def _translate(self, gva: int, host: int, place: tuple[int, Key, bool]) -> Translation | None:
+    def _translate(self, gva: int, host: int, place: _Place) -> Translation | None:
+        if len(self._blocks) >= _MOST_BLOCKS:
+            self.forget_blocks()
         key, single = place[1], place[2]
         inside = gva & 0xFFF
         single = single or self._cut(gva)
@@ -212,23 +220,34 @@ class Reference:
             if single or one.ends_block or len(steps) == _MOST_STEPS or inside + offset >= 4096:
                 break
         if last is None:
-            return self._across_pages(gva, page[inside:], key)
-        return self._remember(place, host, self._make(gva, steps, key, last))
+            return self._across_pages(gva, page[inside:], place)
+        self._depend(place, host, inside, offset)
+        made = self._blocks[place] = self._make(gva, steps, key, last)
+        return made
 
     def _cut(self, gva: int) -> bool:
         """The instruction there must be a block of its own."""
         return self._probes is not None and self._probes.cuts(gva)
 
-    def _across_pages(self, gva: int, head: bytes, key: Key) -> Translation | None:
-        """One instruction that continues on the next page; translated afresh each time."""
+    def _across_pages(self, gva: int, head: bytes, place: _Place) -> Translation | None:
+        """One instruction that continues on the next page; which page that is, is seen anew
+        each time."""
+        key = place[1]
         wrap = 0xFFFF_FFFF_FFFF_FFFF if key.bits == 64 else 0xFFFF_FFFF
-        host = self._fetch_page((gva + len(head)) & wrap, key)
-        if host < 0:
+        beyond = self._fetched((gva + len(head)) & wrap, key)
+        if beyond < 0:
             return None
-        code = head + bytes(self.cpu.memory[host : host + LONGEST])
-        one = translate_bytes(code, key, self.features)
-        assert one is not None, "fifteen bytes are enough for any instruction"
-        return self._make(gva, [Step(one.program, 0, one.length)], key, one)
+        place = (*place[:3], beyond)
+        found = self._blocks.get(place)
+        if found is None:
+            code = head + bytes(self.cpu.memory[beyond : beyond + LONGEST])
+            one = translate_bytes(code, key, self.features)
+            assert one is not None, "fifteen bytes are enough for any instruction"
+            self._depend(place, place[0] & -4096, 4096 - len(head), len(head))
+            self._depend(place, beyond, 0, one.length - len(head))
+            found = self._make(gva, [Step(one.program, 0, one.length)], key, one)
+            self._blocks[place] = found
+        return found
 
     def _make(self, gva: int, steps: list[Step], key: Key, last: Translated) -> Translation:
         made = self._compiled(steps, key, last)
@@ -260,13 +279,10 @@ class Reference:
 
         return run
 
-    def _remember(self, place: tuple[int, Key, bool], host: int, made: Translation) -> Translation:
-        if len(self._blocks) >= _MOST_BLOCKS:
-            self.forget_blocks()
-        self._blocks[place] = made
-        self._of_page.setdefault(host, []).append(place)
-        self.cpu.code.watch(host, self._forget_page)
-        return made
+    def _depend(self, place: _Place, host: int, inside: int, length: int) -> None:
+        """Forget what is at `place` when these bytes of a host page are written."""
+        self._of_page.setdefault(host, {})[place] = None
+        self.cpu.code.watch(host, self._forget_page, inside, inside + length - 1)
 
     def _forget_page(self, host: int) -> None:
         for place in self._of_page.pop(host, ()):

@@ -1,8 +1,8 @@
-"""Which host pages hold translated code, so that a store to one of them is noticed.
+"""Which bytes of host pages hold translated code, so that a store to them is noticed.
 
 Several CPUs may translate from and write to one physical memory; all of them share one watch.
-It does not know what a translation is: an owner gives a callback, and is called once when its
-page changes.
+It does not know what a translation is: an owner gives a callback, and is called once when what
+it watches of a page changes. Bytes are watched in lines: a store beside them disturbs nobody.
 """
 
 from collections.abc import Callable
@@ -10,6 +10,17 @@ from collections.abc import Callable
 from vtx.machine.tlb import Tlb
 
 OnWrite = Callable[[int], None]
+OnLines = Callable[[int, int], None]
+
+_LINE_SHIFT = 6
+LINES = 64
+"""Lines of a page, of 64 bytes each."""
+_LAST = 4095
+
+
+def lines_of(first: int, last: int) -> int:
+    """Bit n is set if a byte from `first` to `last` of a page lies in its line n."""
+    return (2 << (last >> _LINE_SHIFT)) - (1 << (first >> _LINE_SHIFT))
 
 
 class CodeWatch:
@@ -17,7 +28,10 @@ class CodeWatch:
 
     def __init__(self) -> None:
         self.pages: dict[int, list[OnWrite]] = {}
+        self.lines: dict[int, int] = {}
+        """Host page offset -> the lines that are watched, as `lines_of` has them."""
         self._tlbs: list[Tlb] = []
+        self._observers: list[OnLines] = []
 
     def add_tlb(self, tlb: Tlb) -> None:
         """`tlb` must lose its write translations to pages that come under watch."""
@@ -27,8 +41,17 @@ class CodeWatch:
         """A CPU has another TLB now."""
         self._tlbs[self._tlbs.index(old)] = new
 
-    def watch(self, host_page: int, on_write: OnWrite) -> None:
-        """Call `on_write(host_page)` once, when the page is next written."""
+    def observe(self, on_lines: OnLines) -> None:
+        """Call `on_lines(host_page, lines)` whenever the watched lines of a page change."""
+        self._observers.append(on_lines)
+        for host_page, lines in self.lines.items():
+            on_lines(host_page, lines)
+
+    def watch(self, host_page: int, on_write: OnWrite, first: int = 0, last: int = _LAST) -> None:
+        """Call `on_write(host_page)` once, when its bytes from `first` to `last` are written.
+
+        It may be called for another write to the page, too.
+        """
         owners = self.pages.get(host_page)
         if owners is None:
             self.pages[host_page] = [on_write]
@@ -36,12 +59,28 @@ class CodeWatch:
                 tlb.protect(host_page)
         elif on_write not in owners:
             owners.append(on_write)
+        before = self.lines.get(host_page, 0)
+        lines = before | lines_of(first, last)
+        if lines != before:
+            self._set_lines(host_page, lines)
 
-    def written(self, host_page: int) -> bool:
-        """Tell the owners of a page, if it has any, that it changed."""
-        owners = self.pages.pop(host_page, None)
-        if owners is None:
+    def written(self, host_page: int, first: int = 0, last: int = _LAST) -> bool:
+        """Tell the owners of a page that its bytes from `first` to `last` changed.
+
+        False if nobody watches them.
+        """
+        if not self.lines.get(host_page, 0) & lines_of(first, last):
             return False
+        owners = self.pages.pop(host_page)
+        self._set_lines(host_page, 0)
         for on_write in owners:
             on_write(host_page)
         return True
+
+    def _set_lines(self, host_page: int, lines: int) -> None:
+        if lines:
+            self.lines[host_page] = lines
+        else:
+            del self.lines[host_page]
+        for observer in self._observers:
+            observer(host_page, lines)

@@ -15,6 +15,7 @@ from vtx.engine.native.relocate import PACKERS
 from vtx.engine.native.stencil import hole_symbol
 
 _WRAP = 0xFFFF_FFFF_FFFF_FFFF
+_PAGES = ~0xFFF
 
 
 @dataclass(slots=True)
@@ -38,8 +39,18 @@ class Block:
     count: int
     length: int
     """Bytes of guest code."""
+    entry: int
+    """Where other blocks enter it; elsewhere than `hva` when its place had another block before."""
+    repeats: bool = False
+    """Its last instruction is a repeated string instruction."""
+    gone: int = 0
+    """Host address of what leaves native code at `ip`, for when the block is dead."""
     links: list[Link] = field(default_factory=list)
     dead: bool = False
+    single: bool = False
+    """It holds one instruction although others could have followed."""
+    crosses: bool = False
+    """Its bytes lie on two pages: only who knows both may enter it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +60,7 @@ class Piece:
     filling: Filling
     values: tuple[int, ...]
     length: int
+    repeats: bool = False
 
 
 class Plan:
@@ -100,13 +112,14 @@ class BlockWriter:
         self.links: list[Link] = []
         """Link number n + 1 is links[n]."""
 
-    def write(self, ip: int, pieces: Sequence[Piece]) -> Block:
-        """A block of `pieces` at `ip`, all of whose jumps are still unlinked."""
+    def write(self, ip: int, pieces: Sequence[Piece], base: int = 0) -> Block:
+        """A block of `pieces` at `ip` in a code segment with this base; no jump is linked yet."""
         plans = self._plan(pieces)
         arena = self._arena
-        size = sum(len(p.code) for p in plans) + 256 + 128 * sum(len(p.jumps) + 1 for p in plans)
+        size = sum(len(p.code) for p in plans) + 384 + 128 * sum(len(p.jumps) + 1 for p in plans)
         start = arena.allocate(size)
-        block = Block(ip, arena.base + start, len(pieces), sum(p.length for p in pieces))
+        hva, length = arena.base + start, sum(p.length for p in pieces)
+        block = Block(ip, hva, len(pieces), length, hva, pieces[-1].repeats)
         at = self._put(self._library.head, start, {"COUNT_slot": len(pieces), "H0_q": ip})
         pending: list[tuple[int, int, int, int]] = []
         for number, (piece, plan) in enumerate(zip(pieces, plans, strict=True)):
@@ -116,7 +129,10 @@ class BlockWriter:
             at_end = self._jumps(at, behind, plan, piece.values, pending, last)
             at = at_end
         for offset, packer, addend, target in pending:
-            at = self._way_out(block, at, offset, packer, addend, target)
+            same_page = (target + base ^ ip + base) & _PAGES == 0
+            at = self._way_out(block if same_page else None, at, offset, packer, addend, target)
+        block.gone = arena.base + at
+        at = self._put(self._library.unlinked, at, {"H0_q": ip, "LINK_s": 0})
         arena.reset(at)
         arena.flush(start, at - start)
         return block
@@ -176,11 +192,14 @@ class BlockWriter:
         return values[plan.targets[symbol]]
 
     def _way_out(
-        self, block: Block, at: int, offset: int, packer: int, addend: int, target: int
+        self, block: Block | None, at: int, offset: int, packer: int, addend: int, target: int
     ) -> int:
-        """Lead a jump out of the block; where the code goes on behind what was written."""
+        """Lead a jump out of the block; where the code goes on behind what was written.
+
+        `block` is None if the jump leaves the page.
+        """
         PACKERS[packer](self._arena.view, offset, at + addend)
-        if target >> 12 != block.ip >> 12:
+        if block is None:
             return self._put(self._library.through, at, {"H0_q": target})
         link = Link(offset, packer, addend, target)
         self.links.append(link)
@@ -202,16 +221,26 @@ class BlockWriter:
         return at + len(ready.code)
 
     def kill(self, block: Block) -> None:
-        """Let whoever still enters `block` leave native code instead. Raises ArenaFullError."""
-        at = self._arena.allocate(len(self._library.unlinked.code))
-        self._put(self._library.unlinked, at, {"H0_q": block.ip, "LINK_s": 0})
-        self.redirect(block, self._arena.base + at)
+        """Let whoever still enters `block` leave native code instead."""
+        block.dead = True
+        self.redirect(block, block.gone)
 
     def connect(self, link: Link, block: Block) -> None:
         """Patch a jump to run into `block`."""
-        PACKERS[link.packer](
-            self._arena.view, link.offset, block.hva - self._arena.base + link.addend
-        )
+        self._aim(link, block.entry)
+
+    def connect_through(self, link: Link) -> None:
+        """Patch a jump to look for its target in the table of block entries.
+
+        Raises ArenaFullError.
+        """
+        at = self._arena.allocate(len(self._library.through.code))
+        self._put(self._library.through, at, {"H0_q": link.target})
+        self._aim(link, self._arena.base + at)
+
+    def _aim(self, link: Link, hva: int) -> None:
+        place = self._arena.view, link.offset
+        PACKERS[link.packer](*place, hva - self._arena.base + link.addend)
 
     def redirect(self, block: Block, hva: int) -> None:
         """Let whoever still enters `block` arrive at `hva` instead."""

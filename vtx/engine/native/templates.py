@@ -26,6 +26,13 @@ class Found:
     length: int
     ends_block: bool
     values: tuple[int, ...]
+    repeats: bool = False
+    """A repeated string instruction."""
+
+    @property
+    def alone(self) -> bool:
+        """It has to be a block of its own."""
+        return self.template is None or self.template.program.alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +42,7 @@ class _Shape:
     template: Template | None
     ends_block: bool
     exact: bool
+    repeats: bool = False
 
 
 class Templates:
@@ -62,7 +70,7 @@ class Templates:
                 shape = self._learn(raw, masked)
         template = shape.template
         values = template.values(ip, decoded) if template is not None else ()
-        return Found(template, decoded.len, shape.ends_block, values)
+        return Found(template, decoded.len, shape.ends_block, values, shape.repeats)
 
     def _in_python(self, code: bytes, at: int) -> Found | None:
         one = translate_bytes(code[at : at + LONGEST], self._key, self._features)
@@ -75,7 +83,7 @@ class Templates:
         if runs_natively(one):
             template = make_template(one.program, one.length, self._ip_mask)
         exact = template is None or template.exact
-        shape = _Shape(template, one.ends_block, exact)
+        shape = _Shape(template, one.ends_block, exact, one.repeats)
         if len(self._shapes) >= _MOST_TEMPLATES:
             self._shapes.clear()
         # A zero in the place of a number could be that number itself.

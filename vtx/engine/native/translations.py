@@ -1,0 +1,190 @@
+"""Which native block belongs to which place in memory: found, made, and forgotten.
+
+A place is where code lies for the host and for the guest, so a block is right wherever it is
+found. How blocks are entered, and what is linked to what, is the engine's business.
+"""
+
+import mmap
+from collections.abc import Callable
+from typing import NamedTuple
+
+from vtx.engine.native.arena import Arena
+from vtx.engine.native.blocks import Block, BlockWriter, Piece
+from vtx.engine.native.compiler import CompileError
+from vtx.engine.native.templates import Found, Templates
+from vtx.engine.translate import LONGEST
+from vtx.isa.key import Key
+from vtx.machine.code_watch import CodeWatch
+
+_MOST_STEPS = 32
+_PAGE = 4096
+NO_LIMIT = (1 << 64) - 1
+INSIDE = -1
+"""As `Place.beyond`: the block does not leave its page."""
+
+
+class Place(NamedTuple):
+    """Everything that a block depends on besides the bytes it was made from."""
+
+    ip: int
+    """Offset in CS."""
+    host: int
+    """Where the first byte lies in host memory."""
+    key: Key
+    base: int = 0
+    """Base of CS."""
+    limit: int = NO_LIMIT
+    """Last offset of CS; NO_LIMIT where CS is flat or of 64-bit code."""
+    single: bool = False
+    """One instruction only, whatever follows it."""
+    beyond: int = INSIDE
+    """Host page that holds the rest of an instruction which continues on the next page."""
+
+    @property
+    def page(self) -> int:
+        """Host page of the first byte."""
+        return self.host & -_PAGE
+
+
+class Crossing:
+    """What is found where an instruction continues on the next page: it must be looked up with
+    that page."""
+
+
+CROSSING = Crossing()
+
+
+class Translations:
+    """The native blocks of one CPU. `cuts` says whether a page offset must not be run natively."""
+
+    def __init__(
+        self,
+        writer: BlockWriter,
+        arena: Arena,
+        memory: mmap.mmap,
+        code: CodeWatch,
+        on_write: Callable[[int], None],
+        features: frozenset[str],
+    ) -> None:
+        self._writer, self._arena, self._memory, self._code = writer, arena, memory, code
+        self._on_write, self._features = on_write, features
+        self._floor = arena.used
+        self.cuts: Callable[[int], bool] | None = None
+        self.problem: str | None = None
+        """Why some instruction could not be compiled."""
+        self._blocks: dict[Place, Block | Crossing | None] = {}
+        self._of_page: dict[int, dict[Place, None]] = {}
+        self._entries: dict[Place, Block] = {}
+        """Places whose block died: their first block, where all others enter them."""
+        self._templates: dict[Key, Templates] = {}
+
+    def find(self, place: Place) -> Block | Crossing | None:
+        """The block there; None where Python has to go on. Raises ArenaFullError."""
+        if place in self._blocks:
+            return self._blocks[place]
+        return self._make(place)
+
+    # --- making ------------------------------------------------------------------------------
+    def _make(self, place: Place) -> Block | Crossing | None:
+        block: Block | Crossing | None = None
+        try:
+            pieces = self._pieces(place) if place.beyond == INSIDE else self._one(place)
+            if pieces is None:
+                block = CROSSING
+            elif pieces:
+                block = self._write(place, pieces)
+        except CompileError as error:
+            self.problem = self.problem or str(error)
+        self._blocks[place] = block
+        self._watch(place, block.length if isinstance(block, Block) else LONGEST)
+        return block
+
+    def _write(self, place: Place, pieces: list[Piece]) -> Block:
+        block = self._writer.write(place.ip, pieces, place.base)
+        block.single = place.single
+        block.crosses = place.beyond != INSIDE
+        first = self._entries.get(place)
+        if first is not None:
+            self._writer.redirect(first, block.hva)
+            block.entry = first.entry
+        return block
+
+    def _watch(self, place: Place, length: int) -> None:
+        first = place.host & _PAGE - 1
+        last = first + length - 1
+        self._note(place.page, place, first, min(last, _PAGE - 1))
+        if place.beyond != INSIDE:
+            self._note(place.beyond, place, 0, max(last - _PAGE, 0))
+
+    def _note(self, page: int, place: Place, first: int, last: int) -> None:
+        """`place` depends on these bytes of the page."""
+        self._of_page.setdefault(page, {})[place] = None
+        self._code.watch(page, self._on_write, first, last)
+
+    def _pieces(self, place: Place) -> list[Piece] | None:
+        """Instructions of one page; None when the first one continues on the next page."""
+        templates = self._templates_of(place.key)
+        page = bytes(self._memory[place.page : place.page + _PAGE])
+        inside = place.host - place.page
+        wrap = -1 if place.key.bits == 64 else 0xFFFF_FFFF
+        pieces: list[Piece] = []
+        offset = 0
+        most = 1 if place.single else _MOST_STEPS
+        while len(pieces) < most and inside + offset < _PAGE:
+            if self.cuts is not None and self.cuts(inside + offset):
+                break
+            ip = (place.ip + offset) & wrap
+            if ip > place.limit:
+                break  # the fault belongs to that instruction
+            found = templates.find(page, inside + offset, ip)
+            if found is None:
+                return pieces or None
+            piece = _piece(found)
+            if piece is None or (pieces and found.alone):
+                break
+            pieces.append(piece)
+            offset += found.length
+            if found.ends_block:
+                break
+        return pieces
+
+    def _one(self, place: Place) -> list[Piece]:
+        """The instruction that continues on the next page."""
+        if self.cuts is not None and self.cuts(place.host - place.page):
+            return []
+        code = bytes(self._memory[place.host : place.page + _PAGE])
+        code += bytes(self._memory[place.beyond : place.beyond + LONGEST])
+        found = self._templates_of(place.key).find(code, 0, place.ip)
+        assert found is not None, "fifteen bytes are enough for any instruction"
+        piece = _piece(found)
+        return [] if piece is None else [piece]
+
+    def _templates_of(self, key: Key) -> Templates:
+        templates = self._templates.get(key)
+        if templates is None:
+            templates = self._templates[key] = Templates(key, self._features)
+        return templates
+
+    # --- forgetting --------------------------------------------------------------------------
+    def forget(self) -> None:
+        """Drop every block; none of them may be entered afterwards."""
+        self._blocks.clear()
+        self._of_page.clear()
+        self._entries.clear()
+        self._writer.links.clear()
+        self._arena.reset(self._floor)
+
+    def forget_page(self, page: int) -> None:
+        """Drop what was made from bytes of a host page that was written."""
+        for place in self._of_page.pop(page, ()):
+            block = self._blocks.pop(place, None)
+            if isinstance(block, Block):
+                self._writer.kill(block)
+                self._entries.setdefault(place, block)
+
+
+def _piece(found: Found) -> Piece | None:
+    if found.template is None:
+        return None
+    filling = found.template.filling(found.values)
+    return Piece(filling, found.values, found.length, found.repeats)
