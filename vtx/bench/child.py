@@ -19,6 +19,7 @@ def main(arguments: list[str]) -> None:
     name, path, iterations, style, engine = arguments
     (kernel,) = kernels_named((name,))
     image = KernelImage(kernel, Path(path).read_bytes())
+    told: dict[str, float | str | None]
     try:
         run = run_kernel(image, int(iterations), style, engine)
         told = {"seconds": run.seconds, "checksum": run.checksum, "retired": run.retired}

@@ -20,7 +20,6 @@ from typing import Any, Literal
 from vtx.bench.contestant import Run, RunError
 from vtx.bench.image import KernelImage
 from vtx.bench.kernels import PLAIN, SHORT, Kernel
-from vtx.bench.machine import PACES
 from vtx.bench.qemu import TIMEOUT
 
 CACHE_VARIABLE = "VTX_CACHE_DIR"
@@ -37,7 +36,6 @@ class Cold:
     ) -> None:
         """`images` by kernel and variant: what primes is among them."""
         self.style, self.engine, self.state = style, engine, state
-        self.pace = PACES.get(engine, 1e6)
         self._images = images
         self._directory = tempfile.TemporaryDirectory(prefix="vtx-bench-")
         self._place = Path(self._directory.name)

@@ -27,11 +27,6 @@ class Contestant(Protocol):
     @property
     def name(self) -> str: ...
 
-    @property
-    def pace(self) -> float:
-        """Instructions per second, roughly: where calibration starts."""
-        ...
-
     def refusal(self, kernel: Kernel) -> str | None:
         """Why this kernel cannot be run; None when it can."""
         ...

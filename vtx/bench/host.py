@@ -34,7 +34,6 @@ class Host(AnyVariant):
     """The same bytes on the processor itself."""
 
     name = "host"
-    pace = 3e9
 
     def refusal(self, kernel: Kernel) -> str | None:
         if not kernel.in_process:

@@ -6,7 +6,7 @@ Must not know who runs it.
 import io
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final
+from typing import Any, Final
 
 from elftools.elf.elffile import ELFFile
 
@@ -40,11 +40,22 @@ class KernelImage:
     @cached_property
     def entry(self) -> int:
         """Offset of `kernel_main` in `code`."""
-        symbols = ELFFile(io.BytesIO(self.elf)).get_section_by_name(".symtab")
+        symbols: Any = ELFFile(io.BytesIO(self.elf)).get_section_by_name(".symtab")
         (symbol,) = symbols.get_symbol_by_name("kernel_main")
         return int(symbol["st_value"]) - self.base
+
+    @cached_property
+    def start(self) -> int:
+        """Where a Multiboot loader enters it, in 32-bit protected mode."""
+        return read_elf(self.elf, self.kernel.name).entry
 
     @cached_property
     def _piece(self) -> tuple[int, bytes]:
         (segment,) = read_elf(self.elf, self.kernel.name).segments
         return segment.paddr, segment.data
+
+
+def loaded_bytes(elf: bytes) -> bytes:
+    """What an executable of one segment has in memory."""
+    (segment,) = read_elf(elf, "image").segments
+    return segment.data

@@ -7,9 +7,9 @@ from vtx.bench.contestant import AnyVariant, Run, RunError, parse_checksum
 from vtx.bench.image import DONE, KernelImage
 from vtx.bench.kernels import Kernel
 from vtx.vmm.ending import Ending
-from vtx.vmm.launch import Launched, LaunchError, RunOptions, drive, launch
+from vtx.vmm.launch import Launched, RunOptions, drive, launch
+from vtx.vmm.styles import LaunchError
 
-PACES = {"native": 300e6, "reference": 1e6, "evaluate": 20e3}
 MEMORY = 32 << 20
 
 
@@ -65,10 +65,6 @@ class Machine(AnyVariant):
     @property
     def name(self) -> str:
         return self.style
-
-    @property
-    def pace(self) -> float:
-        return PACES.get(self.engine, 1e6)
 
     def refusal(self, kernel: Kernel) -> str | None:
         if kernel.kind == "cold":

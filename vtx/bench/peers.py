@@ -9,11 +9,11 @@ from vtx.bench.host import Host, host_problem
 from vtx.bench.qemu import Qemu, qemu_problem
 from vtx.bench.unicorn import Unicorn, unicorn_problem
 
-_KNOWN: dict[str, tuple[Callable[[], str | None], Callable[[], Contestant]]] = {
-    "unicorn": (unicorn_problem, Unicorn),
-    "qemu": (qemu_problem, Qemu),
+_KNOWN: dict[str, tuple[Callable[[], str | None], Callable[[bytes], Contestant]]] = {
+    "unicorn": (unicorn_problem, lambda boot_sector: Unicorn()),
+    "qemu": (qemu_problem, lambda boot_sector: Qemu()),
     "bochs": (bochs_problem, Bochs),
-    "host": (host_problem, Host),
+    "host": (host_problem, lambda boot_sector: Host()),
 }
 PEERS = tuple(_KNOWN)
 
@@ -26,8 +26,13 @@ class Peers:
     absent: dict[str, str]
 
 
-def find_peers(names: Sequence[str]) -> Peers:
-    """Look for the peers called `names`, each one of PEERS."""
+def find_peers(names: Sequence[str], boot_sector: bytes) -> Peers:
+    """Look for the peers called `names`, each one of PEERS.
+
+    `boot_sector` is the assembled guests/bench/bootsector.s, for those who boot from a disk.
+    """
     problems = {name: _KNOWN[name][0]() for name in names}
-    present = tuple(_KNOWN[name][1]() for name, problem in problems.items() if problem is None)
+    present = tuple(
+        _KNOWN[name][1](boot_sector) for name, problem in problems.items() if problem is None
+    )
     return Peers(present, {name: why for name, why in problems.items() if why is not None})

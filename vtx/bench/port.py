@@ -10,7 +10,7 @@ from time import perf_counter
 from vtx.bench.contestant import AnyVariant, Run, RunError
 from vtx.bench.image import KernelImage
 from vtx.bench.kernels import BASELINE, Kernel
-from vtx.bench.machine import PACES, launch_kernel, run_kernel
+from vtx.bench.machine import launch_kernel, run_kernel
 from vtx.spec import EXITS
 from vtx.vmm.port import Port
 from vtx.vmm.virtual import VirtualSession
@@ -26,10 +26,6 @@ class PortMachine(AnyVariant):
 
     engine: str
     name: str = "ept-port"
-
-    @property
-    def pace(self) -> float:
-        return PACES.get(self.engine, 1e6) / 100
 
     def refusal(self, kernel: Kernel) -> str | None:
         return None if kernel.name == "cpuid-exit" else "answers CPUID only"

@@ -29,7 +29,6 @@ class Qemu(AnyVariant):
     """A process for every run: what it needs to start is in the time of each."""
 
     name = "qemu"
-    pace = 800e6
 
     def __init__(self) -> None:
         self._directory = tempfile.TemporaryDirectory(prefix="vtx-bench-")

@@ -19,7 +19,8 @@ Progress = Callable[[int, int, str], None]
 """Called before each run: how many are done, of how many, what comes now."""
 
 _MOST_ITERATIONS = 1 << 31
-_CALIBRATIONS = 6
+_FIRST_GUESS = 4
+_MOST_GROWTH = 64
 
 
 @dataclass(frozen=True)
@@ -138,28 +139,27 @@ def _calibrated(
     row = Row(image.kernel, contestant.name, image.variant, 0, None)
     if image.kernel.kind == "cold":
         return _with_iterations(Lane(image, contestant, 0, 1), row)
-    few, many = 1, _first_guess(contestant, effort)
-    lane = Lane(image, contestant, few, many)
+    lane = Lane(image, contestant, 1, _FIRST_GUESS)
     try:
-        _run(lane, 1, referee)  # whatever is slow the first time only
-        for _ in range(_CALIBRATIONS):
-            short, long = _run(lane, few, referee), _run(lane, many, referee)
-            seconds = max(long.seconds - short.seconds, 1e-6)
-            wished = max(2, int(many * effort.seconds / seconds))
-            if wished <= 2 * many or many >= _MOST_ITERATIONS:
-                break
-            many = min(wished, many * 50, _MOST_ITERATIONS)
-        many = max(2, min(wished, many))
-        lane = Lane(image, contestant, max(1, many // 16), many)
+        many = _iterations_for(lane, effort, referee)
     except RunError as error:
         row.problem = str(error)
         return lane, row
-    return _with_iterations(lane, row)
+    return _with_iterations(Lane(image, contestant, max(1, many // 16), many), row)
 
 
-def _first_guess(contestant: Contestant, effort: Effort) -> int:
-    """Iterations that surely do not take too long: kernels have 10,000 instructions and more."""
-    return max(2, int(contestant.pace * effort.seconds / 100_000))
+def _iterations_for(lane: Lane, effort: Effort, referee: _Referee) -> int:
+    """Iterations that take about the wished time: more and more until it can be measured."""
+    _run(lane, 1, referee)  # whatever is slow the first time only
+    start = _run(lane, 1, referee).seconds
+    many = lane.many
+    while True:
+        seconds = _run(lane, many, referee).seconds - start
+        if seconds >= effort.seconds / 4 or many >= _MOST_ITERATIONS:
+            break
+        growth = effort.seconds / max(seconds, effort.seconds / _MOST_GROWTH)
+        many = min(int(many * growth), _MOST_ITERATIONS)
+    return max(2, int(many * min(1.0, effort.seconds / seconds)))
 
 
 def _with_iterations(lane: Lane, row: Row) -> tuple[Lane, Row]:
@@ -205,4 +205,5 @@ def event_seconds(rows: Sequence[Row], kernel: Kernel, contestant: str) -> float
     plain, without = found.get(PLAIN), found.get(BASELINE)
     if plain is None or without is None:
         return None
-    return (plain - without) / kernel.events
+    difference = (plain - without) / kernel.events
+    return difference if difference > 0 else None  # lost in the noise

@@ -1,5 +1,6 @@
 """Unicorn as a contestant: the kernel as a function in flat memory. An optional import."""
 
+from importlib import import_module
 from time import perf_counter
 from typing import Any
 
@@ -16,7 +17,7 @@ _PAGE = 0x1000
 def unicorn_problem() -> str | None:
     """Why Unicorn cannot be used; None when it can."""
     try:
-        import unicorn  # noqa: F401
+        import_module("unicorn")
     except ImportError as error:
         return f"cannot be imported ({error}); pip install unicorn"
     return None
@@ -26,7 +27,6 @@ class Unicorn(AnyVariant):
     """QEMU's translator as a library, without a machine around it."""
 
     name = "unicorn"
-    pace = 300e6
 
     def refusal(self, kernel: Kernel) -> str | None:
         if kernel.kind == "event":
@@ -34,10 +34,13 @@ class Unicorn(AnyVariant):
         return None if kernel.in_process else "needs a whole machine"
 
     def run(self, image: KernelImage, iterations: int) -> Run:
-        from unicorn import UC_ARCH_X86, UC_MODE_32, UC_MODE_64, Uc, UcError, x86_const
-
-        mode = UC_MODE_64 if image.kernel.bits == 64 else UC_MODE_32
-        machine: Any = Uc(UC_ARCH_X86, mode)
+        api: Any = import_module("unicorn")
+        is_64 = image.kernel.bits == 64
+        stack_pointer, count, data, result = (
+            getattr(api.x86_const, f"UC_X86_REG_{'R' if is_64 else 'E'}{name}")
+            for name in ("SP", "DI", "SI", "AX")
+        )
+        machine = api.Uc(api.UC_ARCH_X86, api.UC_MODE_64 if is_64 else api.UC_MODE_32)
         machine.mem_map(image.base, (len(image.code) + _PAGE - 1) // _PAGE * _PAGE)
         machine.mem_map(_DATA, DATA_SIZE)
         machine.mem_map(_STACK, _STACK_SIZE)
@@ -45,14 +48,13 @@ class Unicorn(AnyVariant):
         machine.mem_write(image.base, image.code)
         stack = _STACK + _STACK_SIZE - 16
         machine.mem_write(stack, _RETURN.to_bytes(8, "little"))
-        machine.reg_write(x86_const.UC_X86_REG_RSP, stack)
-        machine.reg_write(x86_const.UC_X86_REG_RDI, iterations)
-        machine.reg_write(x86_const.UC_X86_REG_RSI, _DATA)
+        machine.reg_write(stack_pointer, stack)
+        machine.reg_write(count, iterations)
+        machine.reg_write(data, _DATA)
         started = perf_counter()
         try:
             machine.emu_start(image.base + image.entry, _RETURN)
-        except UcError as error:
+        except api.UcError as error:
             raise RunError(f"{image.kernel.name} unicorn: {error}") from None
         seconds = perf_counter() - started
-        result = machine.reg_read(x86_const.UC_X86_REG_RAX)
-        return Run(seconds, result & ((1 << image.kernel.bits) - 1))
+        return Run(seconds, machine.reg_read(result))

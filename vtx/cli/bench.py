@@ -35,7 +35,7 @@ def bench() -> None:
     """Measure how fast vtx runs guests on this host."""
 
 
-class Names(click.ParamType):
+class Names(click.ParamType[tuple[str, ...]]):
     """Names with commas between them, each one of a few; `none` where that is allowed."""
 
     name = "names"
@@ -103,7 +103,7 @@ def suite(
         return
     from vtx.bench.suite import Effort
 
-    effort = Effort(0.05, 1) if quick else Effort()
+    effort = Effort(0.1, 1) if quick else Effort()
     effort = Effort(effort.seconds, rounds or effort.rounds)
     _measure_suite(kernels, engine, styles, peers, effort, as_json=as_json)
 
@@ -131,15 +131,16 @@ def _measure_suite(
     as_json: bool,
 ) -> None:
     from vtx.bench.contestants import vtx_contestants
-    from vtx.bench.machine import LaunchError, engine_meant
+    from vtx.bench.machine import engine_meant
     from vtx.bench.peers import find_peers
     from vtx.bench.suite import run_suite
     from vtx.cli.bench_tables import print_json, print_suite
+    from vtx.vmm.styles import LaunchError
 
     with as_input_errors(LaunchError):
         engine = engine_meant(engine)
-    images = _assemble(kernels)
-    found = find_peers(peers)
+    images, boot_sector = _assemble(kernels), _assemble_boot_sector()
+    found = find_peers(peers, boot_sector)
     contestants = [*vtx_contestants(styles, engine, images), *found.present]
     with _progress() as on_progress:
         done = run_suite(kernels, contestants, images, effort, on_progress)
@@ -163,6 +164,14 @@ def _assemble(kernels: Sequence[Kernel]) -> Images:
             elf = assemble_source(path, (directory / "include",), defines).elf()
             images[kernel.name, variant] = KernelImage(kernel, elf, variant)
     return images
+
+
+def _assemble_boot_sector() -> bytes:
+    from vtx.bench.guests import guests_directory
+    from vtx.bench.image import loaded_bytes
+
+    path = guests_directory() / "bench" / "bootsector.s"
+    return loaded_bytes(assemble_source(path, (guests_directory() / "include",), {}).elf())
 
 
 @bench.command()
