@@ -12,7 +12,6 @@ from random import Random
 
 import lockstep_places as at
 from iced_x86 import Register
-from lockstep_bytes import Emit
 from lockstep_events import NMI, Arrival
 from lockstep_pieces import MAKERS, Draw, Made
 from lockstep_places import MODES, Mode
@@ -123,7 +122,7 @@ def _data(draw: Draw, one: Instance) -> int:
     """Offset in the data segments that a memory operand gets."""
     random = draw.random
     if one.address_width == 16 and draw.mode.data_base < 0x10000:
-        base = at.LOW_DATA if at.LOW_DATA >= draw.mode.data_base else draw.mode.data_base
+        base = at.LOW_DATA if draw.mode.data_base <= at.LOW_DATA else draw.mode.data_base
         return base - draw.mode.data_base + random.randrange(0x1FF8)
     roll = random.random()
     if roll < 0.7:
@@ -217,6 +216,3 @@ def _breakpoint(random: Random, settings: dict[str, int]) -> None:
     kind = random.choice((0, 1, 3))
     settings["dr0"] = at.DATA + random.randrange(0x40) if kind else at.CODE + random.randrange(64)
     settings["dr7"] = 0x402 | (kind | (random.choice((0, 1, 3)) if kind else 0) << 2) << 16
-
-
-__all__ = ["Emit", "generate"]

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-import asm
 import lockstep_places as at
 from lockstep_places import Mode
 from lockstep_program import Placed, Program
 
+import asm
 from vtx.isa.layout import GPR_NAMES
 from vtx.machine.loader.elf import read_elf
 
@@ -92,14 +92,12 @@ class _Setup:
         code = (mode.code_base, self.choose.get("code_limit") or whole, 0x9B | size | dpl)
         data = (mode.data_base, limit, 0x93 | data_size | dpl)
         stack = (mode.data_base, whole, 0x93 | data_size | dpl)
-        small = (0, *self._small(), 0xF3)
         for selector, (base, size_, rights) in zip(
             mode.selectors, (code, data, stack), strict=True
         ):
             self.put(at.GDT + (selector & ~7), descriptor(base, size_, rights))
         self._small_descriptor(data_size)
         cs, ds, ss = mode.selectors
-        del small
         for name, selector, parts in (
             ("cs", cs, code), ("ds", ds, data), ("es", ds, data), ("ss", ss, stack),
             ("fs", ds, data), ("gs", ds, data),
@@ -109,9 +107,6 @@ class _Setup:
             self.segments[name] = (selector, base, size_, rights)
         self.segments["tr"] = (at.TSS_SELECTOR, at.TSS, 0x67, 0x8B)
         self.segments["ldtr"] = (0, 0, 0xFFFF, 0x10082)
-
-    def _small(self) -> tuple[int]:
-        return (0xFFF,)
 
     def _small_descriptor(self, data_size: int) -> None:
         expands_down = self.choose.get("expand_down", 0)

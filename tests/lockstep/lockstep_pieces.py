@@ -113,14 +113,24 @@ def call_functions(draw: Draw) -> Made:
 
 
 def remap(draw: Draw) -> Made:
-    """Exchange the frames of the third page: by software interrupt, or by hand with INVLPG."""
+    """Exchange the frames of the third page: by software interrupt, or by hand with INVLPG.
+
+    Mostly between two calls of what is there, so that the first one fills the TLB.
+    """
+    edit = _edit(draw)
+    if draw.random.random() < 0.3:
+        return edit, ()
+    return call_functions(draw)[0] + edit + call_functions(draw)[0], ()
+
+
+def _edit(draw: Draw) -> bytes:
     mode, emit = draw.mode, draw.emit
     if mode.cpl or mode.data_base or draw.random.random() < 0.5:
-        return bytes([0xCD, at.REMAP_VECTOR]), ()
+        return bytes([0xCD, at.REMAP_VECTOR])
     size = 8 if mode.long else draw.random.choice((4, 8))  # wrong for the paging: harmless
     place = at.PT + size * (at.FUNCTIONS >> 12)
     edit = emit.absolute(b"\x81", 6, place) + (0x1000).to_bytes(4, "little")
-    return edit + emit.absolute(b"\x0f\x01", 7, at.FUNCTIONS), ()
+    return edit + emit.absolute(b"\x0f\x01", 7, at.FUNCTIONS)
 
 
 def set_flags(draw: Draw) -> Made:
@@ -295,8 +305,9 @@ def balanced_stack(draw: Draw) -> Made:
     random = draw.random
     a, b = random.choice((0, 1, 2, 3, 6, 7)), random.choice((0, 1, 2, 3, 6, 7))
     frame = bytes([0xC8, random.randrange(0x40), 0, random.choice((0, 0, 1, 2))]) + b"\xc9"
-    choices = (bytes([0x50 | a, 0x58 | b]), bytes([0x50 | a, 0x50 | b, 0x58 | a, 0x58 | b]),
-               b"\x9c" + bytes([0x58 | a]), bytes([0x6A, random.randrange(256), 0x58 | a]), frame)  # fmt: skip
+    pairs = bytes([0x50 | a, 0x50 | b, 0x58 | a, 0x58 | b])
+    pushed = bytes([0x6A, random.randrange(256), 0x58 | a])
+    choices = (bytes([0x50 | a, 0x58 | b]), pairs, b"\x9c" + bytes([0x58 | a]), pushed, frame)
     return random.choice(choices), ()
 
 

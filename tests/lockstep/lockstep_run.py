@@ -13,16 +13,16 @@ from lockstep_program import Program, place
 
 from vtx.engine.run import Ended, Runner
 from vtx.isa.layout import SLOT_COUNT, SLOTS
+from vtx.isa.program import Service
 from vtx.machine.computer import Computer
 from vtx.machine.cpu import Cpu
 from vtx.machine.cpu_model import cpu_model
-from vtx.isa.program import Service
 from vtx.spec import rdrand_seed
 
 _libc = ctypes.CDLL(None)
 _libc.memcmp.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
 _SHOWN = 12
-MODEL = cpu_model("haswell")
+MODEL = cpu_model("max")
 Factory = Callable[[Cpu, frozenset[str]], Any]
 
 
@@ -153,8 +153,13 @@ def _divergence(program, a, b, number, limit, before, ended) -> Divergence:  # t
 
 def memory_differences(a: bytes, b: bytes) -> list[str]:
     """The bytes that differ, as lines; not all of many."""
-    places = [n for page in range(0, at.RAM, 0x1000) if a[page : page + 0x1000] !=
-              b[page : page + 0x1000] for n in range(page, page + 0x1000) if a[n] != b[n]]  # fmt: skip
+    places = [
+        n
+        for page in range(0, at.RAM, 0x1000)
+        if a[page : page + 0x1000] != b[page : page + 0x1000]
+        for n in range(page, page + 0x1000)
+        if a[n] != b[n]
+    ]
     lines = [f"  [{n:#x}]: {a[n]:02x} | {b[n]:02x}" for n in places[:_SHOWN]]
     return [*lines, f"  and {len(places) - _SHOWN} more"] if len(places) > _SHOWN else lines
 

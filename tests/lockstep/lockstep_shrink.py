@@ -8,7 +8,7 @@ from lockstep_program import Program
 Fails = Callable[[Program], bool]
 
 
-def shrink(program: Program, fails: Fails, most: int = 400) -> Program:
+def shrink(program: Program, fails: Fails, most: int = 150) -> Program:
     """A small program for which `fails` still holds, after at most `most` attempts."""
     left = most
     progress = True

@@ -1,0 +1,145 @@
+"""Every engine does the same as the others, instruction for instruction.
+
+Generated programs run on two engines in slices of random length; behind each slice all state,
+all of RAM and the reason for stopping must agree. A failure prints a program made as small as
+possible. `-m campaign` runs many: VTX_LOCKSTEP_PROGRAMS says how many, VTX_LOCKSTEP_SEED the
+first seed, VTX_LOCKSTEP_PAIR the engines ("reference native").
+"""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cache
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
+from lockstep_engines import factory, native_is_there
+from lockstep_generate import generate
+from lockstep_places import MODES
+from lockstep_program import Piece, Program
+from lockstep_run import Divergence, Side, differ
+from lockstep_shrink import shrink
+from lockstep_vmx import VmxSide, differ_as_guests
+
+NATIVE = pytest.mark.skipif(not native_is_there(), reason="the native engine is not there")
+PAIRS = [
+    pytest.param(("reference", "evaluate"), id="evaluate"),
+    pytest.param(("reference", "native"), id="native", marks=NATIVE),
+]
+MANY = {"evaluate": 6, "native": 25}
+MANY_GUESTS = {"evaluate": 1, "native": 6}
+FOUND = {
+    # xor byte [the next instruction], 0x40; add eax, 0x71: the flags of the XOR are not dead
+    "flags behind a write into the code that follows": ("8034250900010040", "83c071"),
+    # inc byte [the next instruction]; or eax, imm32
+    "a budget that ends behind such a write": ("fe042508000100", "0d00000001"),
+    # mov eax, 0x11000; jmp rax: the next page is not touched before its instruction is due
+    "a budget that ends where another page begins": ("b800100100ffe0",),
+}
+"""Code that once told two engines apart."""
+
+SEEDS, LENGTHS = st.integers(0, 1 << 48), st.integers(5, 60)
+ONCE = {
+    "deadline": None,
+    "database": None,
+    "suppress_health_check": list(HealthCheck),
+    "phases": [Phase.generate],  # what is found is made smaller by `shrink`, which knows more
+}
+Sides = tuple[Side, Side]
+
+
+@cache
+def sides(pair: tuple[str, str]) -> Sides:
+    """Two machines; engines are costly to make, so they are kept."""
+    first, second = (Side(name, factory(name)) for name in pair)
+    return first, second
+
+
+@cache
+def guest_sides(pair: tuple[str, str]) -> tuple[VmxSide, VmxSide]:
+    first, second = (VmxSide(name, factory(name)) for name in pair)
+    return first, second
+
+
+def explained(program: Program, find: Callable[[Program], Divergence | None]) -> str | None:
+    """What differs in the smallest program that comes of this one; None when nothing does."""
+    found = find(program)
+    if found is None:
+        return None
+    small = find(shrink(program, lambda smaller: find(smaller) is not None))
+    return str(small or found)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("pair", PAIRS)
+def test_a_program_does_the_same_on_two_engines(pair: tuple[str, str], mode: str) -> None:
+    a, b = sides(pair)
+
+    @seed(7)
+    @settings(max_examples=MANY[pair[1]], **ONCE)
+    @given(SEEDS, LENGTHS)
+    def check(number: int, length: int) -> None:
+        assert explained(generate(number, mode, length), lambda p: differ(p, a, b)) is None
+
+    check()
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("pair", PAIRS)
+def test_a_guest_takes_the_same_exits_on_two_engines(pair: tuple[str, str], mode: str) -> None:
+    a, b = guest_sides(pair)
+
+    @seed(8)
+    @settings(max_examples=MANY_GUESTS[pair[1]], **ONCE)
+    @given(SEEDS, LENGTHS)
+    def check(number: int, length: int) -> None:
+        program = generate(number, mode, length)
+        assert explained(program, lambda p: differ_as_guests(p, a, b)) is None
+
+    check()
+
+
+@pytest.mark.parametrize("budget", [1, 2, 3, 40])
+@pytest.mark.parametrize("code", FOUND.values(), ids=list(FOUND))
+@pytest.mark.parametrize("pair", PAIRS)
+def test_code_that_once_told_two_engines_apart_no_longer_does(
+    pair: tuple[str, str], code: tuple[str, ...], budget: int
+) -> None:
+    pieces = tuple(Piece(n, bytes.fromhex(text)) for n, text in enumerate(code))
+    program = replace(
+        generate(1, "long-0"), pieces=pieces, budgets=(budget,), settings={}, arrivals=(), start=0
+    )
+    assert explained(program, lambda p: differ(p, *sides(pair))) is None
+
+
+def campaign_pairs() -> Sequence[tuple[str, str]]:
+    first, second = os.environ.get("VTX_LOCKSTEP_PAIR", "reference native").split()
+    return [(first, second)]
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("as_guests", [False, True], ids=["bare", "guests"])
+@pytest.mark.parametrize("pair", campaign_pairs())
+def test_many_programs_do_the_same_on_two_engines(pair: tuple[str, str], as_guests: bool) -> None:
+    if "native" in pair and not native_is_there():
+        pytest.skip("the native engine is not there")
+    many = int(os.environ.get("VTX_LOCKSTEP_PROGRAMS", "2000"))
+    first = int(os.environ.get("VTX_LOCKSTEP_SEED", "1000000"))
+    found = []
+    for number in range(first, first + many):
+        mode = list(MODES)[number % len(MODES)]
+        program = generate(number, mode)
+        if as_guests:
+            a, b = guest_sides(pair)
+            text = explained(program, lambda p, a=a, b=b: differ_as_guests(p, a, b))
+        else:
+            text = explained(program, lambda p: differ(p, *sides(pair)))
+        if text is not None:
+            found.append(text)
+            print(text, file=sys.stderr, flush=True)
+        if (number - first + 1) % 500 == 0:
+            done = number - first + 1
+            print(f"{done} programs, {len(found)} diverge", file=sys.stderr, flush=True)
+    assert not found, f"{len(found)} of {many} programs diverge; the first:\n{found[0]}"
