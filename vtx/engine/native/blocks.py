@@ -206,6 +206,16 @@ class BlockWriter:
         block.links.append(link)
         return self._put(self._library.unlinked, at, {"H0_q": target, "LINK_s": len(self.links)})
 
+    def way_out(
+        self, block: Block | None, offset: int, packer: int, addend: int, target: int
+    ) -> None:
+        """Lead a jump at `offset` to `target`, from code that belongs to `block`.
+
+        `block` is None if the jump leaves the page. Raises ArenaFullError.
+        """
+        size = max(len(self._library.through.code), len(self._library.unlinked.code))
+        self._way_out(block, self._arena.allocate(size), offset, packer, addend, target)
+
     def _put(self, ready: Ready, at: int, values: dict[str, int]) -> int:
         """Copy a common stencil; where it ends."""
         view, base = self._arena.view, self._arena.base

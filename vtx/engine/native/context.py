@@ -28,6 +28,7 @@ assert len(_NAMES) <= EXECUTOR_WORDS
 
 LEFT_OK, LEFT_FAULT, LEFT_EXIT, LEFT_SOFTWARE_EVENT = range(4)  # as machine.cpu has them
 LEFT_MISS, LEFT_BUDGET, LEFT_RESYNC, LEFT_AFTER_STORE, LEFT_BY_MEMORY = range(4, 9)
+LEFT_REGION_BUDGET = 9
 """Why native code was left: a block is not translated yet, the budget is used up, the key may
 have changed, a store reached a device or code, an access ended as the CPU's status says."""
 

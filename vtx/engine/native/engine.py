@@ -10,7 +10,7 @@ from typing import Any
 
 from vtx.engine.generate import RETIRED, RIP
 from vtx.engine.native.arena import Arena, ArenaFullError
-from vtx.engine.native.blocks import Block, BlockWriter
+from vtx.engine.native.blocks import Block, BlockWriter, Piece
 from vtx.engine.native.context import (
     CONTEXT,
     JUMP_CACHE_ENTRIES,
@@ -18,9 +18,11 @@ from vtx.engine.native.context import (
     LEFT_BUDGET,
     LEFT_BY_MEMORY,
     LEFT_MISS,
+    LEFT_REGION_BUDGET,
     LEFT_RESYNC,
 )
 from vtx.engine.native.library import Library
+from vtx.engine.native.regions import make_regions
 from vtx.engine.native.slow_paths import SlowPaths
 from vtx.engine.native.tlb import NativeTlb
 from vtx.engine.native.transitions import NativeRoutines
@@ -54,13 +56,15 @@ class _FetchFaultError(Exception):
 class Native(Reference):
     """Executes one CPU with native code."""
 
-    def __init__(self, cpu: Cpu, features: frozenset[str]) -> None:
+    def __init__(self, cpu: Cpu, features: frozenset[str], *, regions: str | None = None) -> None:
+        """`regions` is one of `regions.MODES`; None: what the environment says."""
         self._caches: dict[_CacheName, Any] = {}
         self._adopt_tlb(cpu)
         super().__init__(cpu, features)
         self._arena = Arena(_ARENA_SIZE)
         self._library = Library(self._arena)
         self._writer = BlockWriter(self._library, self._arena)
+        self._regions = make_regions(regions, self._arena, self._library, self._writer)
         self._translations = Translations(
             self._writer, self._arena, cpu.memory, cpu.code, self._forget_page, features
         )
@@ -113,10 +117,10 @@ class Native(Reference):
             return super().run_block(room)  # every access has to be told
         words = self.cpu.words
         until = words[RETIRED] + min(room, _QUANTUM)
-        status = -1
+        status, sampled = -1, False
         while room := until - words[RETIRED]:
             try:
-                block = self._find_native(room)
+                block = self._find_native(1 if status == LEFT_REGION_BUDGET else room)
             except _FetchFaultError:
                 self.settle(self.cpu.status)
                 return True
@@ -125,8 +129,13 @@ class Native(Reference):
             if status == LEFT_MISS:
                 self._remember(block)
             self.repeats = block.repeats
+            if self._regions.eager:
+                self._see(block)
             status = self._run(block, until)
-            if status not in (LEFT_MISS, LEFT_BUDGET):
+            if status == LEFT_BUDGET and not sampled:
+                self._see(self._translated(self._place()))
+            sampled = sampled or status in (LEFT_BUDGET, LEFT_REGION_BUDGET)
+            if status not in (LEFT_MISS, LEFT_BUDGET, LEFT_REGION_BUDGET):
                 return self._after(status)
         return False
 
@@ -182,6 +191,20 @@ class Native(Reference):
 
     def _cache_name(self) -> _CacheName:
         return self._tlb.space, self.key, *self._code_segment()
+
+    # --- regions -----------------------------------------------------------------------------
+    def _see(self, block: Block | None) -> None:
+        """`block`, at RIP, runs next. Where budgets end, much time is spent."""
+        if block is not None and not block.single and not block.crosses:
+            self._regions.see(block, self._place(), self._pieces_at)
+
+    def _pieces_at(self, ip: int) -> list[Piece]:
+        """The translated block at `ip`, if it is on the page of RIP."""
+        here = self._place()
+        host = here.host + ip - here.ip
+        if host & -4096 != here.page:
+            return []
+        return self._translations.pieces_of(here._replace(ip=ip, host=host))
 
     # --- finding -----------------------------------------------------------------------------
     def _code_segment(self) -> tuple[int, int]:
@@ -246,6 +269,7 @@ class Native(Reference):
 
     def forget_blocks(self) -> None:
         super().forget_blocks()
+        self._regions.forget()
         self._translations.forget()
         self._words[CONTEXT["link"]] = 0
         for cache in self._caches.values():

@@ -84,6 +84,12 @@ class Translations:
             return self._blocks[place]
         return self._make(place)
 
+    def pieces_of(self, place: Place) -> list[Piece]:
+        """The instructions of the block there, if there is one."""
+        if not isinstance(self._blocks.get(place), Block):
+            return []
+        return self._pieces(place) or []
+
     # --- making ------------------------------------------------------------------------------
     def _make(self, place: Place) -> Block | Crossing | None:
         block: Block | Crossing | None = None

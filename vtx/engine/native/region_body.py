@@ -1,0 +1,288 @@
+"""How instructions of a region are written: registers in cells, flags known, numbers literal.
+
+The cells become SSA values. Where the region goes on and how it is left is the business of
+`region_text`; this module writes what happens inside one instruction.
+"""
+
+from vtx.engine.native.flag_values import (
+    FLAG_NAMES,
+    IN_SLOTS,
+    KEEPS_CARRY,
+    KIND_NUMBERS,
+    condition_of,
+    flags_of,
+    operand_widths,
+)
+from vtx.engine.native.forms import SLOT
+from vtx.engine.native.lower import Body, constant
+from vtx.engine.native.region_conditions import comparison
+from vtx.engine.native.region_flags import FLAGS_OF, Known, writes_in_branches
+from vtx.engine.native.region_plan import Step
+from vtx.isa.flags import POSITIVE_OF
+from vtx.isa.layout import FLAG_SLOTS, SLOT_NAMES, SLOTS
+from vtx.isa.primitives import Prim
+from vtx.isa.program import Access, Op
+
+STATE, TABLE, MEMORY = "!13", "!14", "!15"
+_NOT_STATE, _NOT_TABLE, _NOT_MEMORY = "!16", "!17", "!18"
+ALIAS_METADATA = """
+!9 = distinct !{!9}
+!10 = distinct !{!10, !9}
+!11 = distinct !{!11, !9}
+!12 = distinct !{!12, !9}
+!13 = !{!10}
+!14 = !{!11}
+!15 = !{!12}
+!16 = !{!11, !12}
+!17 = !{!10, !12}
+!18 = !{!10, !11}
+"""
+"""State words, translations and guest memory are different memory."""
+_OF_STATE = f", !alias.scope {STATE}, !noalias {_NOT_STATE}"
+_OF_TABLE = f", !alias.scope {TABLE}, !noalias {_NOT_TABLE}"
+_OF_MEMORY = f", !alias.scope {MEMORY}, !noalias {_NOT_MEMORY}"
+_IN_PLACE = "in place"
+"""Beside the computed flags: all flags of the kind stand in their slots."""
+
+
+class RegionBody(Body):
+    """Writes one instruction after another. A subclass says how instructions end."""
+
+    def __init__(self) -> None:
+        super().__init__(())
+        self._step = Step.__new__(Step)
+        self._kind: int | None = None
+        self._kind_text = "%fk"
+        self._operands: list[str] = []
+        """Of the kind's own widths; of 64 bits where the kind is not known."""
+        self._single: dict[str, str] = {}
+        self._computed: dict[str, str] = {}
+        self._in_branches = False
+        """The flags stand in their cells, since branches write them differently."""
+        self._variables: list[str] = []
+        self._left: str | None = None
+        for name in FLAG_NAMES:
+            self.cells.append(f"  %one_{name} = alloca i1")
+        for n in range(4):
+            self.cells.append(f"  %lazy{n} = alloca i64")
+
+    def write_step(self, step: Step) -> None:
+        """Write one instruction up to its ends."""
+        self._step = step
+        self._names, self._widths = {}, {}
+        self._variables = [self.cell(width) for width in step.form.variables]
+        self._left = None
+        if any(op.prim is Prim.STORE for op in step.form.ops):
+            self._left = self.cell(64)
+            self.line(f"store i64 0, ptr {self._left}")
+        if writes_in_branches(step.form):
+            self._spread_flags()
+        self.write(step.form.ops)
+        if self._in_branches and not self.ended:
+            self._single = {name: self._flag(name) for name in FLAG_NAMES}
+        self._in_branches = False
+
+    # --- numbers and registers -----------------------------------------------------------------
+    def value(self, temp: int) -> str:
+        if temp >= 0:
+            return super().value(temp)
+        width = self.width(temp)
+        return constant(self._step.numbers[-1 - temp] & ((1 << width) - 1), width)
+
+    def width(self, temp: int) -> int:
+        if temp >= 0:
+            return super().width(temp)
+        kind = self._step.form.holes[-1 - temp]
+        assert kind != SLOT
+        return int(kind) if kind.isdigit() else 64
+
+    def slot(self, attr: int) -> str:
+        if attr < 0:
+            return f"%reg{self._step.numbers[-1 - attr] // 8}"
+        return super().slot(attr)
+
+    def set_word(self, index: int, value: str) -> None:
+        self.line(f"store i64 {value}, ptr {self.word(index)}{_OF_STATE}")
+
+    def get_word(self, index: int) -> str:
+        return self.add(f"load i64, ptr {self.word(index)}{_OF_STATE}")
+
+    def _op_getvar(self, op: Op) -> None:
+        text = self.add(f"load i{op.width}, ptr {self._variables[op.attr]}")
+        self.define(op.dst[0], text, op.width)
+
+    def _op_setvar(self, op: Op) -> None:
+        self.line(f"store i{op.width} {self.value(op.args[0])}, ptr {self._variables[op.attr]}")
+
+    def place(self, label: str) -> None:
+        super().place(label)
+        self._computed = {}  # what was computed on one way is not known on the other
+
+    # --- flags -----------------------------------------------------------------------------
+    def _enter_flags(self, known: Known) -> None:
+        """Take the flags from their cells, at the entry of a block."""
+        self._kind, self._computed = known.kind, {}
+        if known.kind is None:
+            self._kind_text = self.add("load i64, ptr %lazy0")
+            widths: tuple[int, ...] = (64, 64, 64)
+        else:
+            self._kind_text = str(known.kind)
+            widths = operand_widths(known.kind) if known.kind else ()
+        self._operands = []
+        for n, width in enumerate(widths[:3]):
+            wide = self.add(f"load i64, ptr %lazy{n + 1}")
+            self._operands.append(self.resized(wide, 64, width))
+        self._single = {
+            name: self.add(f"load i1, ptr %one_{name}")
+            for name in FLAG_NAMES
+            if name in known.single
+        }
+
+    def _hand_over_flags(self, known: Known) -> None:
+        """Put the flags into the cells as a block with this entry expects them."""
+        # Single flags first: to compute one may take the operands that are replaced below.
+        values = {name: self._flag(name) for name in FLAG_NAMES if name in known.single}
+        operands = self._wide_operands()
+        for name, value in values.items():
+            self.line(f"store i1 {value}, ptr %one_{name}")
+        if known.kind is None:
+            self.line(f"store i64 {self._kind_text}, ptr %lazy0")
+        for n, operand in enumerate(operands):
+            self.line(f"store i64 {operand}, ptr %lazy{n + 1}")
+
+    def _wide_operands(self) -> list[str]:
+        if self._kind is None:
+            return self._operands
+        widths = operand_widths(self._kind) if self._kind else ()
+        operands = [
+            self.resized(text, width, 64)
+            for text, width in zip(self._operands, widths, strict=False)
+        ]
+        return operands + ["0"] * (3 - len(operands))
+
+    def _set_kind(self, kind: int, operands: list[str]) -> None:
+        self._kind, self._kind_text, self._operands = kind, str(kind), operands
+        self._computed = {}
+
+    def _flag(self, name: str) -> str:
+        """One flag as an i1."""
+        if self._in_branches:
+            return self.add(f"load i1, ptr %one_{name}")
+        single = self._single.get(name)
+        if single is not None:
+            return single
+        if self._kind is None or self._kind == IN_SLOTS:
+            return self._flag_at_run_time(name)
+        known = self._computed.get(name)
+        if known is None:
+            known = self._computed[name] = self._compute_flag(name)
+        return known
+
+    def _flag_at_run_time(self, name: str) -> str:
+        """A flag of a kind that only the running code knows."""
+        if self._kind is None and not self._computed.get(_IN_PLACE):
+            f0, f1, f2 = self._operands
+            arguments = f"ptr %s, i64 {self._kind_text}, i64 {f0}, i64 {f1}, i64 {f2}"
+            self.line(f"call void @materialise({arguments})")
+            self._computed[_IN_PLACE] = "true"
+        return self.resized(self.get_word(SLOTS[name]), 64, 1)
+
+    def _compute_flag(self, name: str) -> str:
+        assert self._kind
+        code = {"zf": "e", "cf": "b", "sf": "s"}.get(name)
+        short = comparison(code, self._kind, self._operands) if code else None
+        if short is not None:
+            return self.add(short)
+        return self._flags_from(self._kind, self._operands, (name,))[name]
+
+    def _flags_from(self, kind: int, operands: list[str], names: tuple[str, ...]) -> dict[str, str]:
+        """Flags by the definition of their kind."""
+        fragment = flags_of(kind)
+        wanted = {fragment.results[name] for name in names}
+        ops = []
+        for op in reversed(fragment.ops):  # only what these flags come from
+            if wanted & set(op.dst):
+                ops.append(op)
+                wanted |= set(op.args)
+        values = self._fragment(tuple(reversed(ops)), operands)
+        return {name: values[fragment.results[name]] for name in names}
+
+    def _fragment(self, ops: tuple[Op, ...], inputs: list[str]) -> dict[int, str]:
+        """Write ops over `inputs`; their values by temporary."""
+        outer = self._names, self._widths
+        self._names, self._widths = dict(enumerate(inputs)), {}
+        self.write(ops)
+        values = self._names
+        self._names, self._widths = outer
+        return values
+
+    def _spread_flags(self) -> None:
+        """Put every flag into its cell, for an instruction whose branches write some."""
+        for name, value in {name: self._flag(name) for name in FLAG_NAMES}.items():
+            self.line(f"store i1 {value}, ptr %one_{name}")
+        self._set_kind(IN_SLOTS, [])
+        self._single = {}
+        self._in_branches = True
+
+    def _op_flags(self, op: Op) -> None:
+        name, widths = op.attr
+        kind = KIND_NUMBERS[(name, widths[0])]
+        operands = [self.value(t) for t in op.args]
+        if self._in_branches:
+            kept = {"cf"} if name in KEEPS_CARRY else set()
+            written = tuple(n for n in FLAG_NAMES if n not in kept)
+            for flag, value in self._flags_from(kind, operands, written).items():
+                self.line(f"store i1 {value}, ptr %one_{flag}")
+            return
+        self._single = {"cf": self._flag("cf")} if name in KEEPS_CARRY else {}
+        if name in KEEPS_CARRY:
+            operands.append("false")
+        self._set_kind(kind, operands)
+
+    def _op_cond(self, op: Op) -> None:
+        text = self._short_condition(op.attr)
+        if text is None:
+            fragment = condition_of(op.attr)
+            needed = FLAGS_OF[POSITIVE_OF.get(op.attr, op.attr)]
+            inputs = [self._flag(name) if name in needed else "false" for name in FLAG_NAMES]
+            text = self._fragment(fragment.ops, inputs)[fragment.results[""]]
+        self.define(op.dst[0], text, 1)
+
+    def _short_condition(self, code: str) -> str | None:
+        needed = FLAGS_OF[POSITIVE_OF.get(code, code)]
+        if not self._kind or self._in_branches or needed & self._single.keys():
+            return None
+        short = comparison(code, self._kind, self._operands)
+        return None if short is None else self.add(short)
+
+    def _op_get(self, op: Op) -> None:
+        if op.attr in FLAG_SLOTS:
+            flag = self._flag(SLOT_NAMES[op.attr])
+            self.define(op.dst[0], self.resized(flag, 1, op.width), op.width)
+        else:
+            super()._op_get(op)
+
+    def _op_put(self, op: Op) -> None:
+        if op.attr not in FLAG_SLOTS:
+            super()._op_put(op)
+            return
+        name = SLOT_NAMES[op.attr]
+        value = self.resized(self.value(op.args[0]), self.width(op.args[0]), 1)
+        if self._in_branches:
+            self.line(f"store i1 {value}, ptr %one_{name}")
+        else:
+            self._single[name] = value
+
+    # --- memory ----------------------------------------------------------------------------
+    def _hit(self, entry: str, gva: str, access: Access, size: int) -> str:
+        tag = self.add(f"getelementptr i8, ptr {entry}, i64 8") if access.write else entry
+        known = self.add(f"load i64, ptr {tag}{_OF_TABLE}")
+        last = self.add(f"add i64 {gva}, {size - 1}") if size > 1 else gva
+        page = self.add(f"and i64 {last}, -4096")
+        return self.add(f"icmp eq i64 {known}, {page}")
+
+    def _host(self, entry: str, gva: str) -> str:
+        field = self.add(f"getelementptr i8, ptr {entry}, i64 16")
+        distance = self.add(f"load i64, ptr {field}{_OF_TABLE}")
+        place = self.add(f"add i64 {gva}, {distance}")
+        return self.add(f"inttoptr i64 {place} to ptr")

@@ -1,0 +1,51 @@
+"""A condition straight from the operands of a flag kind, without computing flags.
+
+`cmp` and `jl` become one comparison. Every line here follows from `vtx.isa.flags`; what is not
+listed is left to the general way, which computes the flags. It knows no text but LLVM's.
+"""
+
+from collections.abc import Sequence
+
+from vtx.engine.native.flag_values import LAZY
+from vtx.isa.flags import POSITIVE_OF
+
+_SUB = {"e": "eq", "b": "ult", "be": "ule", "l": "slt", "le": "sle"}
+"""After x - y the condition compares x with y."""
+_LOGIC = {"e": "eq", "be": "eq", "l": "slt", "le": "sle", "s": "slt"}
+"""After a logical operation, whose CF and OF are 0, it compares the result with 0."""
+_LESS_THAN = {"inc": {"l": -1, "le": -1}, "dec": {"l": 1, "le": 1}}
+"""x + 1 < 0 without overflow is x < -1, and x - 1 < 0 is x < 1: the number to compare x with."""
+_RESULT = {"add": 2, "adc": 2, "sub": 2, "sbb": 2, "logic": 0, "inc": 1, "dec": 1, "shift": 0}
+"""Which operand of a kind is the result."""
+_NEGATED = {"eq": "ne", "ult": "uge", "ule": "ugt", "slt": "sge", "sle": "sgt"}
+
+
+def comparison(code: str, kind: int, operands: Sequence[str]) -> str | None:
+    """The LLVM instruction (an i1) that is condition `code`, or None if there is no short one."""
+    name, width = LAZY[kind - 1]
+    positive = POSITIVE_OF.get(code, code)
+    found = _positive(positive, name, operands)
+    if found is None:
+        return None
+    relation, a, b = found
+    if positive != code:
+        relation = _NEGATED[relation]
+    return f"icmp {relation} i{width} {a}, {b}"
+
+
+def _positive(code: str, name: str, operands: Sequence[str]) -> tuple[str, str, str] | None:
+    result = operands[_RESULT[name]]
+    if name == "sub" and code in _SUB:
+        return _SUB[code], operands[0], operands[1]
+    if name == "logic":
+        relation = _LOGIC.get(code)
+        return None if relation is None else (relation, result, "0")
+    if name == "add" and code == "b":
+        return "ult", result, operands[0]
+    if name in _LESS_THAN and code in ("l", "le"):
+        return _SUB[code], operands[0], str(_LESS_THAN[name][code])
+    if code == "e":
+        return "eq", result, "0"
+    if code == "s":
+        return "slt", result, "0"
+    return None
