@@ -7,15 +7,14 @@ finds `c` on its standard input. The kernel ends it through Bochs' own port 0x89
 
 import shutil
 import struct
-import subprocess
 import tempfile
 from pathlib import Path
-from time import perf_counter
 
+from vtx.bench.clock import WALL, Clock
 from vtx.bench.contestant import AnyVariant, Run, RunError, parse_checksum
 from vtx.bench.image import KernelImage
 from vtx.bench.kernels import Kernel
-from vtx.bench.qemu import TIMEOUT
+from vtx.bench.qemu import timed_process
 
 PROGRAM = "bochs"
 SECTOR = 512
@@ -58,7 +57,8 @@ class Bochs(AnyVariant):
 
     name = "bochs"
 
-    def __init__(self, boot_sector: bytes) -> None:
+    def __init__(self, boot_sector: bytes, clock: Clock = WALL) -> None:
+        self._clock = clock
         self._boot_sector = boot_sector
         self._directory = tempfile.TemporaryDirectory(prefix="vtx-bench-")
 
@@ -74,14 +74,7 @@ class Bochs(AnyVariant):
             _CONFIGURATION.format(disk=disk, serial=serial, log=place / "bochs.log")
         )
         who = f"{image.kernel.name} bochs"
-        started = perf_counter()
-        try:
-            subprocess.run(
-                (PROGRAM, "-q", "-f", str(settings)), input=b"c\n", capture_output=True,
-                timeout=TIMEOUT, check=False,
-            )  # fmt: skip
-        except subprocess.TimeoutExpired:
-            raise RunError(f"{who}: not done after {TIMEOUT:.0f} s") from None
-        seconds = perf_counter() - started
+        command = (PROGRAM, "-q", "-f", str(settings))
+        seconds, _, _ = timed_process(command, who, self._clock, b"c\n")
         console = serial.read_bytes() if serial.exists() else b""
         return Run(seconds, parse_checksum(console, who))

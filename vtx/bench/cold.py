@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from vtx.bench.clock import WALL, Clock
 from vtx.bench.contestant import Run, RunError
 from vtx.bench.image import KernelImage
 from vtx.bench.kernels import PLAIN, SHORT, Kernel
@@ -32,11 +33,16 @@ class Cold:
     """vtx in one style with its cache in one state."""
 
     def __init__(
-        self, style: str, engine: str, state: State, images: Mapping[tuple[str, str], KernelImage]
+        self,
+        style: str,
+        engine: str,
+        state: State,
+        images: Mapping[tuple[str, str], KernelImage],
+        clock: Clock = WALL,
     ) -> None:
         """`images` by kernel and variant: what primes is among them."""
         self.style, self.engine, self.state = style, engine, state
-        self._images = images
+        self._images, self._clock = images, clock
         self._directory = tempfile.TemporaryDirectory(prefix="vtx-bench-")
         self._place = Path(self._directory.name)
         self._prepared = False
@@ -74,7 +80,14 @@ class Cold:
     def _child(self, image: KernelImage, iterations: int, cache: Path) -> Run:
         path = self._place / "image.elf"
         path.write_bytes(image.elf)
-        what = (image.kernel.name, str(path), str(iterations), self.style, self.engine)
+        what = (
+            image.kernel.name,
+            str(path),
+            str(iterations),
+            self.style,
+            self.engine,
+            self._clock.name,
+        )
         who = f"{image.kernel.name} {self.name}"
         try:
             done = subprocess.run(

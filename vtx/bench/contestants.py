@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from vtx.bench.clock import WALL, Clock
 from vtx.bench.cold import Cold
 from vtx.bench.contestant import Contestant
 from vtx.bench.machine import Machine
@@ -9,12 +10,14 @@ from vtx.bench.port import PortMachine
 from vtx.bench.suite import Images
 
 
-def vtx_contestants(styles: Sequence[str], engine: str, images: Images) -> list[Contestant]:
+def vtx_contestants(
+    styles: Sequence[str], engine: str, images: Images, clock: Clock = WALL
+) -> list[Contestant]:
     """vtx on one engine. `images` has every variant of every kernel that is to run."""
-    found: list[Contestant] = [Machine(style, engine) for style in styles]
-    found += [Cold(style, engine, "primed", images) for style in styles]
+    found: list[Contestant] = [Machine(style, engine, clock) for style in styles]
+    found += [Cold(style, engine, "primed", images, clock) for style in styles]
     if engine == "native":  # others keep nothing between processes
-        found += [Cold(styles[0], engine, state, images) for state in ("empty", "second")]
+        found += [Cold(styles[0], engine, state, images, clock) for state in ("empty", "second")]
     if "ept" in styles:
-        found.append(PortMachine(engine))
+        found.append(PortMachine(engine, clock))
     return found

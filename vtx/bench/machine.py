@@ -1,8 +1,8 @@
 """vtx itself as a contestant: a kernel in one style on one engine, in this process."""
 
 from dataclasses import dataclass
-from time import perf_counter
 
+from vtx.bench.clock import WALL, Clock
 from vtx.bench.contestant import AnyVariant, Run, RunError, parse_checksum
 from vtx.bench.image import DONE, KernelImage
 from vtx.bench.kernels import Kernel
@@ -43,12 +43,14 @@ def check_ending(ending: Ending, who: str) -> None:
         raise RunError(f"{who}: ended in {ending.how}: {ending.message or ending.code}")
 
 
-def run_kernel(image: KernelImage, iterations: int, style: str, engine: str) -> Run:
+def run_kernel(
+    image: KernelImage, iterations: int, style: str, engine: str, clock: Clock = WALL
+) -> Run:
     """Run the kernel to its end; building the machine is not timed. Raises RunError."""
     launched = launch_kernel(image, iterations, style, engine)
-    started = perf_counter()
+    started = clock.own()
     ending = drive(launched.session, None)
-    seconds = perf_counter() - started
+    seconds = clock.own() - started
     who = f"{image.kernel.name} {style}"
     check_ending(ending, who)
     checksum = parse_checksum(bytes(launched.console), who)
@@ -61,6 +63,7 @@ class Machine(AnyVariant):
 
     style: str
     engine: str
+    clock: Clock = WALL
 
     @property
     def name(self) -> str:
@@ -74,4 +77,4 @@ class Machine(AnyVariant):
         return None
 
     def run(self, image: KernelImage, iterations: int) -> Run:
-        return run_kernel(image, iterations, self.style, self.engine)
+        return run_kernel(image, iterations, self.style, self.engine, self.clock)

@@ -5,8 +5,8 @@ the instruction. What it costs is what an exit to Python costs before a VMM does
 """
 
 from dataclasses import dataclass
-from time import perf_counter
 
+from vtx.bench.clock import WALL, Clock
 from vtx.bench.contestant import AnyVariant, Run, RunError
 from vtx.bench.image import KernelImage
 from vtx.bench.kernels import BASELINE, Kernel
@@ -25,6 +25,7 @@ class PortMachine(AnyVariant):
     """vtx under ept to the kernel's loop, and from there on the loop below."""
 
     engine: str
+    clock: Clock = WALL
     name: str = "ept-port"
 
     def refusal(self, kernel: Kernel) -> str | None:
@@ -32,7 +33,7 @@ class PortMachine(AnyVariant):
 
     def run(self, image: KernelImage, iterations: int) -> Run:
         if image.variant == BASELINE:
-            return run_kernel(image, iterations, "ept", self.engine)
+            return run_kernel(image, iterations, "ept", self.engine, self.clock)
         session = launch_kernel(image, iterations, "ept", self.engine).session
         assert isinstance(session, VirtualSession)
         while not (before := session.exits().get("CPUID", 0)):
@@ -40,9 +41,9 @@ class PortMachine(AnyVariant):
                 raise RunError(f"{image.kernel.name} {self.name}: ended before its loop was met")
         port = session.vmm.port
         port.vmwrite("PREEMPTION_TIMER_VALUE", _NEVER)
-        started = perf_counter()
+        started = self.clock.own()
         answered = answer_cpuid(port)
-        return Run(perf_counter() - started, before + answered)
+        return Run(self.clock.own() - started, before + answered)
 
 
 def answer_cpuid(port: Port) -> int:

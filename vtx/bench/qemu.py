@@ -5,8 +5,8 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from time import perf_counter
 
+from vtx.bench.clock import WALL, Clock
 from vtx.bench.contestant import AnyVariant, Run, RunError, parse_checksum
 from vtx.bench.image import DONE, KernelImage
 from vtx.bench.kernels import Kernel
@@ -30,7 +30,8 @@ class Qemu(AnyVariant):
 
     name = "qemu"
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock = WALL) -> None:
+        self._clock = clock
         self._directory = tempfile.TemporaryDirectory(prefix="vtx-bench-")
         self._files: dict[bytes, Path] = {}
 
@@ -40,7 +41,7 @@ class Qemu(AnyVariant):
     def run(self, image: KernelImage, iterations: int) -> Run:
         boot = ("-kernel", str(self._file(image.elf)), "-append", str(iterations))
         who = f"{image.kernel.name} qemu"
-        seconds, status, output = timed_process((PROGRAM, *_MACHINE, *boot), who)
+        seconds, status, output = timed_process((PROGRAM, *_MACHINE, *boot), who, self._clock)
         if status != _STATUS:
             raise RunError(f"{who}: exit status {status}, not {_STATUS}")
         return Run(seconds, parse_checksum(output, who))
@@ -53,16 +54,21 @@ class Qemu(AnyVariant):
         return self._files[elf]
 
 
-def timed_process(command: Sequence[str], who: str) -> tuple[float, int, bytes]:
-    """Wall seconds, exit status and standard output of a process. Raises RunError."""
-    started = perf_counter()
+def timed_process(
+    command: Sequence[str], who: str, clock: Clock, typed: bytes = b""
+) -> tuple[float, int, bytes]:
+    """Seconds, exit status and standard output of a process that is `typed` this.
+
+    Raises RunError.
+    """
+    started = clock.children()
     try:
         done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            command, input=typed, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
             timeout=TIMEOUT, check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         raise RunError(f"{who}: not done after {TIMEOUT:.0f} s") from None
     except OSError as error:
         raise RunError(f"{who}: cannot start {command[0]}: {error.strerror}") from None
-    return perf_counter() - started, done.returncode, done.stdout
+    return clock.children() - started, done.returncode, done.stdout

@@ -63,8 +63,11 @@ class Row:
 
     @property
     def seconds(self) -> float | None:
-        """Median seconds of an iteration; None without good samples."""
-        return median(self.samples) if self.samples and self.problem is None else None
+        """Median seconds of an iteration; None without good samples, or lost in the noise."""
+        if not self.samples or self.problem is not None:
+            return None
+        middle = median(self.samples)
+        return middle if middle > 0 else None
 
 
 @dataclass(frozen=True)
@@ -181,7 +184,7 @@ def _sample(lane: Lane, row: Row, referee: _Referee) -> None:
     except RunError as error:
         row.problem = str(error)
         return
-    row.samples.append(max(many.seconds - few.seconds, 0.0) / row.iterations)
+    row.samples.append((many.seconds - few.seconds) / row.iterations)
     if many.retired is not None and few.retired is not None:
         row.instructions = (many.retired - few.retired) / row.iterations
 

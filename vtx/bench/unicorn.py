@@ -1,9 +1,9 @@
 """Unicorn as a contestant: the kernel as a function in flat memory. An optional import."""
 
 from importlib import import_module
-from time import perf_counter
 from typing import Any
 
+from vtx.bench.clock import WALL, Clock
 from vtx.bench.contestant import AnyVariant, Run, RunError
 from vtx.bench.image import DATA_SIZE, KernelImage
 from vtx.bench.kernels import Kernel
@@ -28,6 +28,9 @@ class Unicorn(AnyVariant):
 
     name = "unicorn"
 
+    def __init__(self, clock: Clock = WALL) -> None:
+        self._now = clock.own
+
     def refusal(self, kernel: Kernel) -> str | None:
         if kernel.kind == "event":
             return "no VM exits, and no page tables"
@@ -51,10 +54,10 @@ class Unicorn(AnyVariant):
         machine.reg_write(stack_pointer, stack)
         machine.reg_write(count, iterations)
         machine.reg_write(data, _DATA)
-        started = perf_counter()
+        started = self._now()
         try:
             machine.emu_start(image.base + image.entry, _RETURN)
         except api.UcError as error:
             raise RunError(f"{image.kernel.name} unicorn: {error}") from None
-        seconds = perf_counter() - started
+        seconds = self._now() - started
         return Run(seconds, machine.reg_read(result))

@@ -75,6 +75,10 @@ class Names(click.ParamType[tuple[str, ...]]):
     metavar="PEER,...|none", help="Who to compare with, where it is found.",
 )  # fmt: skip
 @click.option("--rounds", type=click.IntRange(min=1), help="Rounds of all runs.  [default: 5]")
+@click.option(
+    "--clock", type=click.Choice(["wall", "cpu"]), default="wall", show_default=True,
+    help="Time by the clock on the wall, or by CPU time: steadier on a busy host.",
+)  # fmt: skip
 @click.option("--quick", is_flag=True, help="Short runs and one round: a first impression.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--list", "listing", is_flag=True, help="Show the kernels, and run nothing.")
@@ -84,6 +88,7 @@ def suite(
     styles: tuple[str, ...],
     peers: tuple[str, ...],
     rounds: int | None,
+    clock: str,
     quick: bool,
     as_json: bool,
     listing: bool,
@@ -105,7 +110,7 @@ def suite(
 
     effort = Effort(0.1, 1) if quick else Effort()
     effort = Effort(effort.seconds, rounds or effort.rounds)
-    _measure_suite(kernels, engine, styles, peers, effort, as_json=as_json)
+    _measure_suite(kernels, engine, styles, peers, effort, clock, as_json=as_json)
 
 
 def _print_kernels(kernels: Sequence[Kernel], *, as_json: bool) -> None:
@@ -127,9 +132,11 @@ def _measure_suite(
     styles: tuple[str, ...],
     peers: tuple[str, ...],
     effort: Effort,
+    clock_name: str,
     *,
     as_json: bool,
 ) -> None:
+    from vtx.bench.clock import CLOCKS
     from vtx.bench.contestants import vtx_contestants
     from vtx.bench.machine import engine_meant
     from vtx.bench.peers import find_peers
@@ -140,14 +147,25 @@ def _measure_suite(
     with as_input_errors(LaunchError):
         engine = engine_meant(engine)
     images, boot_sector = _assemble(kernels), _assemble_boot_sector()
-    found = find_peers(peers, boot_sector)
-    contestants = [*vtx_contestants(styles, engine, images), *found.present]
+    clock = CLOCKS[clock_name]
+    found = find_peers(peers, boot_sector, clock)
+    contestants = [*vtx_contestants(styles, engine, images, clock), *found.present]
     with _progress() as on_progress:
         done = run_suite(kernels, contestants, images, effort, on_progress)
+    if not done.rows:
+        raise InputError("nothing to run: " + "; ".join(sorted({why for *_, why in done.skipped})))
     show = print_json if as_json else print_suite
-    show(done, base=styles[0], engine=engine, effort=effort, absent=found.absent)
-    if all(row.seconds is None for row in done.rows):
-        raise InputError(done.rows[0].problem or "nothing ran" if done.rows else "nothing to run")
+    show(
+        done,
+        base=styles[0],
+        engine=engine,
+        clock=clock_name,
+        rounds=effort.rounds,
+        absent=found.absent,
+    )
+    problems = [row.problem for row in done.rows if row.problem is not None]
+    if len(problems) == len(done.rows):
+        raise InputError(problems[0])
 
 
 def _assemble(kernels: Sequence[Kernel]) -> Images:

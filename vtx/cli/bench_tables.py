@@ -10,11 +10,11 @@ import click
 
 if TYPE_CHECKING:
     from vtx.bench.figures import Figure
-    from vtx.bench.suite import Effort, Row, Suite
+    from vtx.bench.suite import Row, Suite
 
 
 def print_json(
-    suite: Suite, *, base: str, engine: str, effort: Effort, absent: Mapping[str, str]
+    suite: Suite, *, base: str, engine: str, clock: str, rounds: int, absent: Mapping[str, str]
 ) -> None:
     """One JSON object on stdout."""
     from vtx.bench.report import as_dict, host_description
@@ -24,22 +24,23 @@ def print_json(
         "host": host_description(),
         "engine": engine,
         "base": base,
-        "rounds": effort.rounds,
+        "clock": clock,
+        "rounds": rounds,
         "absent": dict(absent),
     }
     click.echo(json_line(told | as_dict(suite, base)))
 
 
 def print_suite(
-    suite: Suite, *, base: str, engine: str, effort: Effort, absent: Mapping[str, str]
+    suite: Suite, *, base: str, engine: str, clock: str, rounds: int, absent: Mapping[str, str]
 ) -> None:
     """Two tables: every row, then the figures that have a meaning of their own."""
     from vtx.bench.report import host_description, known_figures
     from vtx.view.text import Table, print_table
 
     host = host_description()
-    rounds = f"{effort.rounds} round{'s' if effort.rounds > 1 else ''}"
-    click.echo(f"{engine} engine, {rounds}, {host['processor']}, {host['cores']} cores")
+    often = f"{rounds} round{'s' if rounds > 1 else ''}, {clock} time"
+    click.echo(f"{engine} engine, {often}, {host['processor']}, {host['cores']} cores")
     for name, reason in absent.items():
         click.echo(f"without {name}: {reason}")
     click.echo()
