@@ -23,6 +23,7 @@ from vtx.engine.native.flag_values import (
     operand_widths,
 )
 from vtx.engine.native.forms import ANY64, BEHIND, HERE, SIGNED32, SLOT, Form
+from vtx.engine.native.helpers import DECLARATIONS as HELPERS
 from vtx.engine.native.lower import Body
 from vtx.isa.layout import FLAG_SLOTS, SLOT_NAMES, SLOTS
 from vtx.isa.primitives import Prim
@@ -44,7 +45,7 @@ _RANGES = {
 _LARGE = frozenset({ANY64, "32"})
 """Kinds of holes whose numbers do not fit a sign-extended doubleword."""
 
-DECLARATIONS = f"""
+DECLARATIONS = f"""{HELPERS}
 declare dso_local preserve_nonecc i64 @leave({TYPES})
 declare dso_local void @materialise(ptr, i64, i64, i64, i64)
 declare dso_local preserve_mostcc ptr @slow_load(ptr, i64, i64) cold

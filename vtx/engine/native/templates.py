@@ -52,6 +52,9 @@ class Templates:
         self._key, self._features = key, features
         self._ip_mask = (1 << 64) - 1 if key.bits == 64 else 0xFFFF_FFFF
         self._shapes: dict[bytes, _Shape] = {}
+        """By bytes with zeros in the place of numbers. An exact one only says that there are
+        more, by their very bytes, in the other dictionary: a zero may be that number itself."""
+        self._exact: dict[bytes, _Shape] = {}
 
     def find(self, code: bytes, at: int, ip: int) -> Found | None:
         """The instruction at `code[at:]`, which runs at `ip`; None: it needs more bytes."""
@@ -65,9 +68,7 @@ class Templates:
         masked = _masked(raw, decoder, decoded)
         shape = self._shapes.get(masked)
         if shape is None or shape.exact:
-            shape = self._shapes.get(raw)
-            if shape is None:
-                shape = self._learn(raw, masked)
+            shape = self._exact.get(raw) or self._learn(raw, masked)
         template = shape.template
         values = template.values(ip, decoded) if template is not None else ()
         return Found(template, decoded.len, shape.ends_block, values, shape.repeats)
@@ -84,12 +85,12 @@ class Templates:
             template = make_template(one.program, one.length, self._ip_mask)
         exact = template is None or template.exact
         shape = _Shape(template, one.ends_block, exact, one.repeats)
-        if len(self._shapes) >= _MOST_TEMPLATES:
+        if len(self._shapes) + len(self._exact) >= _MOST_TEMPLATES:
             self._shapes.clear()
-        # A zero in the place of a number could be that number itself.
-        self._shapes[raw if exact else masked] = shape
-        if exact and masked != raw:
-            self._shapes.setdefault(masked, _Shape(None, True, True))
+            self._exact.clear()
+        self._shapes[masked] = shape
+        if shape.exact:
+            self._exact[raw] = shape
         return shape
 
 
