@@ -155,7 +155,7 @@ class _Canonical:
         self._branch(self._template.residue, 0)
         ops = tuple(self._ops)
         form = Form(
-            ops, program.variables, tuple(self._holes), program.resync,
+            ops, program.variables, tuple(self._holes), program.resync or program.alone,
             _writes_flags_singly(ops), _reads_flags(ops),
         )  # fmt: skip
         return Filling(form, tuple(self._fixed), tuple(self._varying))
@@ -292,17 +292,3 @@ def _touches(op: Op) -> bool:
     if op.prim is Prim.CALL:
         return touches_flags(op.attr)
     return op.prim in (Prim.FLAGS, Prim.COND, Prim.SERVICE)
-
-
-_asking: dict[str, bool] = {}
-
-
-def touches_service(name: str) -> bool:
-    """A routine, or one it calls, asks a service."""
-    known = _asking.get(name)
-    if known is None:
-        known = _asking[name] = any(
-            op.prim is Prim.SERVICE or (op.prim is Prim.CALL and touches_service(op.attr))
-            for op in routine(name).ops
-        )
-    return known

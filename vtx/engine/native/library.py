@@ -12,7 +12,7 @@ from vtx.engine.native.arena import Arena, ArenaFullError
 from vtx.engine.native.compiler import CompileError, host_compiler
 from vtx.engine.native.forms import Form
 from vtx.engine.native.kept import kept, name_of
-from vtx.engine.native.lower import METADATA
+from vtx.engine.native.lower import METADATA, called
 from vtx.engine.native.objects import (
     Function,
     ObjectCode,
@@ -22,7 +22,7 @@ from vtx.engine.native.objects import (
     parse_object,
 )
 from vtx.engine.native.relocate import HOST, link, prepare, unresolved, without_final_jump
-from vtx.engine.native.routines import RoutineBody, called, declaration, entry_text
+from vtx.engine.native.routines import RoutineBody, declaration, entry_text
 from vtx.engine.native.runtime import runtime_text
 from vtx.engine.native.stencil import (
     EXIT_TEXT,

@@ -54,6 +54,8 @@ class Body:
         self.variables = variables
         self.ended = False
         """The code just written does not go on."""
+        self._translations = ""
+        """Cell of the current translations, where they are not always those passed on."""
 
     # --- text ------------------------------------------------------------------------------
     def line(self, text: str) -> None:
@@ -198,6 +200,22 @@ class Body:
         self.place(done)
         self.define(op.dst[0], self.add(f"load i{op.width}, ptr {cell}"), op.width)
 
+    # --- translations ------------------------------------------------------------------------
+    def keep_translations(self, ops: Sequence[Op]) -> None:
+        """Called before `ops` are written: some of them may make other translations current."""
+        if changes_translations(ops):
+            self._translations = self.fresh()
+            self.cells.append(f"  {self._translations} = alloca ptr")
+            self.line(f"store ptr %t, ptr {self._translations}")
+
+    def translations(self) -> str:
+        """Pointer to the translations of the current address space."""
+        return self.add(f"load ptr, ptr {self._translations}") if self._translations else "%t"
+
+    def _translations_changed(self) -> None:
+        current = self.add(f"inttoptr i64 {self.get_word(CONTEXT['tlb'])} to ptr")
+        self.line(f"store ptr {current}, ptr {self._translations}")
+
     # --- linear memory -----------------------------------------------------------------------
     def _entry(self, gva: str, access: Access) -> str:
         """Pointer to the entry of the translations that `gva` would be in."""
@@ -320,7 +338,7 @@ class Body:
         for n, (temp, width) in enumerate(zip(op.dst, callee.results, strict=True)):
             self.define(temp, self.add(f"extractvalue {kind} {result}, {n + 1}"), width)
         if changes_context(op.attr):
-            self.translations_changed()
+            self._translations_changed()
 
     def _op_service(self, op: Op) -> None:
         """Arguments and results stand in the context; Python does the rest."""
@@ -339,7 +357,7 @@ class Body:
             result = self.get_word(CONTEXT[f"argument{n}"])
             self.define(temp, self.resized(result, 64, width), width)
         if op.attr is Service.CONTEXT:
-            self.translations_changed()
+            self._translations_changed()
 
     # --- ends that fill slots ------------------------------------------------------------------
     def _op_fault(self, op: Op) -> None:
@@ -370,14 +388,6 @@ class Body:
     def stored_slowly(self, status: str) -> None:
         """A slow store succeeded; `status` 1 says that nothing may follow its instruction."""
 
-    def translations(self) -> str:
-        """Pointer to the translations of the current address space."""
-        return "%t"
-
-    def translations_changed(self) -> None:
-        """The current address space may be another one now. Nothing need be done by who leaves
-        native code at the end of such an instruction."""
-
 
 _LEVELS = ("pml4e", "pdpte", "pde", "pte")
 WALK_LEVELS = {
@@ -395,11 +405,18 @@ def called(ops: Iterable[Op]) -> list[str]:
 
 @cache
 def changes_context(name: str) -> bool:
-    """The routine, or one that it calls, may make another address space the current one."""
-    ops = routine(name).ops
-    if any(op.prim is Prim.SERVICE and op.attr is Service.CONTEXT for op in ops):
-        return True
-    return any(changes_context(callee) for callee in called(ops))
+    """The routine may make another address space the current one."""
+    return changes_translations(routine(name).ops)
+
+
+def changes_translations(ops: Iterable[Op]) -> bool:
+    """Behind some of these ops the translations may be others."""
+    return any(
+        op.attr is Service.CONTEXT
+        if op.prim is Prim.SERVICE
+        else op.prim is Prim.CALL and changes_context(op.attr)
+        for op in ops
+    )
 
 
 def result_type(results: Sequence[int]) -> str:

@@ -5,10 +5,9 @@ it ended with its results. Arithmetic flags stand in their slots while a routine
 """
 
 from vtx.engine.native.context import CONTEXT, LEFT_BY_MEMORY
-from vtx.engine.native.lower import Body, called, changes_context, result_type
+from vtx.engine.native.lower import Body, result_type
 from vtx.isa.flags import lower
-from vtx.isa.primitives import Prim
-from vtx.isa.program import Op, Service, routine
+from vtx.isa.program import Op, routine
 
 
 def _signature(name: str, named: bool) -> str:
@@ -34,29 +33,10 @@ class RoutineBody(Body):
         self._result = result_type(self._program.results)
         for n, width in enumerate(self._program.params):
             self.define(n, f"%a{n}", width)
-        self._translations = "" if not self._changes_context() else self.cell_of_translations()
-
-    def _changes_context(self) -> bool:
-        ops = self._program.ops
-        own = any(op.prim is Prim.SERVICE and op.attr is Service.CONTEXT for op in ops)
-        return own or any(changes_context(name) for name in called(ops))
-
-    def cell_of_translations(self) -> str:
-        """A variable for the translations, which are others from some point on."""
-        name = self.fresh()
-        self.cells.append(f"  {name} = alloca ptr")
-        self.line(f"store ptr %t, ptr {name}")
-        return name
-
-    def translations(self) -> str:
-        return self.add(f"load ptr, ptr {self._translations}") if self._translations else "%t"
-
-    def translations_changed(self) -> None:
-        current = self.add(f"inttoptr i64 {self.get_word(CONTEXT['tlb'])} to ptr")
-        self.line(f"store ptr {current}, ptr {self._translations}")
 
     def text(self) -> str:
         """The function's definition."""
+        self.keep_translations(self._program.ops)
         self.write(self._program.ops)
         head = f'define {_signature(self._name, True)} nounwind section ".text.{self._name}" {{'
         return "\n".join([head, *self.function_lines(), "}"])

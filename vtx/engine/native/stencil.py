@@ -78,6 +78,7 @@ class StencilBody(Body):
         if self.stores:
             self._left = self.cell(64)
             self.line(f"store i64 0, ptr {self._left}")
+        self.keep_translations(self._form.ops)
         if self._form.eager or (self._form.reads_flags and self._kind is None):
             self._materialise()
         self.write(self._form.ops)

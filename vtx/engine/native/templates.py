@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from iced_x86 import Decoder, DecoderError, DecoderOptions
 from iced_x86 import Instruction as Decoded
 
-from vtx.engine.native.forms import Template, make_template, touches_service
-from vtx.engine.translate import LONGEST, Translated, translate_bytes
+from vtx.engine.native.forms import Template, make_template
+from vtx.engine.translate import LONGEST, translate_bytes
 from vtx.isa.key import Key
-from vtx.isa.primitives import Prim
 
 _MOST_TEMPLATES = 50_000
 
@@ -80,11 +79,8 @@ class Templates:
     def _learn(self, raw: bytes, masked: bytes) -> _Shape:
         one = translate_bytes(raw, self._key, self._features)
         assert one is not None, "the instruction was decoded before"
-        template = None
-        if runs_natively(one):
-            template = make_template(one.program, one.length, self._ip_mask)
-        exact = template is None or template.exact
-        shape = _Shape(template, one.ends_block, exact, one.repeats)
+        template = make_template(one.program, one.length, self._ip_mask)
+        shape = _Shape(template, one.ends_block, template.exact, one.repeats)
         if len(self._shapes) + len(self._exact) >= _MOST_TEMPLATES:
             self._shapes.clear()
             self._exact.clear()
@@ -92,18 +88,6 @@ class Templates:
         if shape.exact:
             self._exact[raw] = shape
         return shape
-
-
-def runs_natively(one: Translated) -> bool:
-    """Its program asks nothing of the surroundings but memory."""
-    program = one.program
-    return not program.alone and not any(_asks(op.prim, op.attr) for op in program.ops)
-
-
-def _asks(prim: Prim, attr: object) -> bool:
-    if prim is Prim.SERVICE:
-        return True
-    return prim is Prim.CALL and touches_service(str(attr))
 
 
 def _masked(raw: bytes, decoder: Decoder, decoded: Decoded) -> bytes:
