@@ -28,8 +28,8 @@ PAIRS = [
     pytest.param(("reference", "evaluate"), id="evaluate"),
     pytest.param(("reference", "native"), id="native", marks=NATIVE),
 ]
-MANY = {"evaluate": 6, "native": 25}
-MANY_GUESTS = {"evaluate": 1, "native": 6}
+MANY = {"evaluate": 6, "native": 10}
+MANY_GUESTS = {"evaluate": 1, "native": 3}
 FOUND = {
     # xor byte [the next instruction], 0x40; add eax, 0x71: the flags of the XOR are not dead
     "flags behind a write into the code that follows": ("8034250900010040", "83c071"),
