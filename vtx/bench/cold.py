@@ -69,7 +69,7 @@ class Cold:
 
     def _prepare(self, image: KernelImage) -> None:
         prepared = self._place / "prepared"
-        prepared.mkdir()
+        prepared.mkdir(exist_ok=True)
         if self.engine != "native":
             return  # nothing outlives its process
         if self.state == "primed":

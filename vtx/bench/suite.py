@@ -162,7 +162,7 @@ def _iterations_for(lane: Lane, effort: Effort, referee: _Referee) -> int:
             break
         growth = effort.seconds / max(seconds, effort.seconds / _MOST_GROWTH)
         many = min(int(many * growth), _MOST_ITERATIONS)
-    return max(2, int(many * min(1.0, effort.seconds / seconds)))
+    return max(2, int(many * min(1.0, effort.seconds / max(seconds, 1e-9))))
 
 
 def _with_iterations(lane: Lane, row: Row) -> tuple[Lane, Row]:

@@ -21,6 +21,20 @@ STYLES = ("bare", "ept", "shadow")
 PEERS = ("unicorn", "qemu", "bochs", "host")
 
 
+class _NamedAsParent(click.Context):
+    """Messages call the command by its group's name, which is what was typed."""
+
+    @property
+    def command_path(self) -> str:
+        return self.parent.command_path if self.parent else super().command_path
+
+
+class SuiteCommand(click.Command):
+    """The command that runs when no other is named."""
+
+    context_class = _NamedAsParent
+
+
 class SuiteByDefault(click.Group):
     """`vtx bench reference` is a command of its own; everything else belongs to the suite."""
 
@@ -58,7 +72,7 @@ class Names(click.ParamType[tuple[str, ...]]):
         return names
 
 
-@bench.command(name="suite")
+@bench.command(name="suite", cls=SuiteCommand)
 @click.argument("kernel", nargs=-1)
 @click.option(
     "--engine",

@@ -63,6 +63,13 @@ def test_a_list_can_be_json(cli: Cli) -> None:
     ]
 
 
+def test_help_is_the_help_of_the_suite(cli: Cli) -> None:
+    lines = cli("bench", "--help").stdout.splitlines()
+
+    assert lines[0] == "Usage: vtx bench [OPTIONS] [KERNEL]..."
+    assert cli("bench", "reference", "--help").stdout.startswith("Usage: vtx bench reference")
+
+
 def test_options_decide_what_is_measured(cli: Cli, asked: list[dict[str, Any]]) -> None:
     done = cli(
         "bench", "cpuid-exit", "sieve", "--engine", "reference", "--style", "ept", "--peers",
@@ -143,6 +150,7 @@ def test_a_wrong_argument_is_told_in_one_line(
     assert (done.exit_code, asked) == (2, [])
     (line,) = done.stderr.splitlines()
     assert line.startswith("vtx: error: ")
+    assert "vtx bench suite" not in line
     assert said in line
 
 
