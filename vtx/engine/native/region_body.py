@@ -4,18 +4,21 @@ The cells become SSA values. Where the region goes on and how it is left is the 
 `region_text`; this module writes what happens inside one instruction.
 """
 
+from collections.abc import Sequence
+
 from vtx.engine.native.flag_values import (
     FLAG_NAMES,
     IN_SLOTS,
     KEEPS_CARRY,
     KIND_NUMBERS,
+    LAZY,
     condition_of,
     flags_of,
     operand_widths,
 )
 from vtx.engine.native.forms import SLOT
 from vtx.engine.native.lower import Body, constant
-from vtx.engine.native.region_conditions import comparison
+from vtx.engine.native.region_conditions import DERIVED, comparison, derivation
 from vtx.engine.native.region_flags import FLAGS_OF, Known, writes_in_branches
 from vtx.engine.native.region_plan import Step
 from vtx.isa.flags import POSITIVE_OF
@@ -54,13 +57,17 @@ class RegionBody(Body):
         self._kind: int | None = None
         self._kind_text = "%fk"
         self._operands: list[str] = []
-        """Of the kind's own widths; of 64 bits where the kind is not known."""
+        """Of the kind's own widths; of 64 bits where the kind is not known. "" is derived."""
         self._single: dict[str, str] = {}
         self._computed: dict[str, str] = {}
         self._in_branches = False
         """The flags stand in their cells, since branches write them differently."""
         self._variables: list[str] = []
-        self._left: str | None = None
+        self._leaving = False
+        """A slow store asked for it: nothing may follow this instruction."""
+        self._at_last = False
+        """The instruction is the last of its block."""
+        self._here: tuple[Sequence[Op], int] = ((), 0)
         for name in FLAG_NAMES:
             self.cells.append(f"  %one_{name} = alloca i1")
         for n in range(4):
@@ -71,10 +78,6 @@ class RegionBody(Body):
         self._step = step
         self._names, self._widths = {}, {}
         self._variables = [self.cell(width) for width in step.form.variables]
-        self._left = None
-        if any(op.prim is Prim.STORE for op in step.form.ops):
-            self._left = self.cell(64)
-            self.line(f"store i64 0, ptr {self._left}")
         if writes_in_branches(step.form):
             self._spread_flags()
         self.write(step.form.ops)
@@ -132,6 +135,7 @@ class RegionBody(Body):
         for n, width in enumerate(widths[:3]):
             wide = self.add(f"load i64, ptr %lazy{n + 1}")
             self._operands.append(self.resized(wide, 64, width))
+        self._derive_later()
         self._single = {
             name: self.add(f"load i1, ptr %one_{name}")
             for name in FLAG_NAMES
@@ -142,26 +146,48 @@ class RegionBody(Body):
         """Put the flags into the cells as a block with this entry expects them."""
         # Single flags first: to compute one may take the operands that are replaced below.
         values = {name: self._flag(name) for name in FLAG_NAMES if name in known.single}
-        operands = self._wide_operands()
+        operands = self._wide_operands(known.kind is None)
         for name, value in values.items():
             self.line(f"store i1 {value}, ptr %one_{name}")
         if known.kind is None:
             self.line(f"store i64 {self._kind_text}, ptr %lazy0")
         for n, operand in enumerate(operands):
-            self.line(f"store i64 {operand}, ptr %lazy{n + 1}")
+            if operand:
+                self.line(f"store i64 {operand}, ptr %lazy{n + 1}")
 
-    def _wide_operands(self) -> list[str]:
+    def _derive_later(self) -> None:
+        """Forget the operand that follows from the others."""
+        n = DERIVED.get(LAZY[self._kind - 1][0]) if self._kind else None
+        if n is not None:
+            self._operands[n] = ""
+
+    def _operand(self, number: int) -> str:
+        """An operand of a known kind."""
+        assert self._kind
+        return self._operands[number] or self.add(derivation(self._kind, self._operands))
+
+    def _all_operands(self) -> list[str]:
+        return [self._operand(n) for n in range(len(self._operands))]
+
+    def _wide_operands(self, derived: bool = True) -> list[str]:
+        """The operands as 64 bits; the derived one is "" unless it is wanted."""
         if self._kind is None:
             return self._operands
-        widths = operand_widths(self._kind) if self._kind else ()
+        if self._kind == IN_SLOTS:
+            return ["0"] * 3
         operands = [
-            self.resized(text, width, 64)
-            for text, width in zip(self._operands, widths, strict=False)
+            self.resized(text, width, 64) if text else ""
+            for text, width in zip(
+                self._all_operands() if derived else self._operands,
+                operand_widths(self._kind),
+                strict=False,
+            )
         ]
         return operands + ["0"] * (3 - len(operands))
 
     def _set_kind(self, kind: int, operands: list[str]) -> None:
         self._kind, self._kind_text, self._operands = kind, str(kind), operands
+        self._derive_later()
         self._computed = {}
 
     def _flag(self, name: str) -> str:
@@ -190,10 +216,16 @@ class RegionBody(Body):
     def _compute_flag(self, name: str) -> str:
         assert self._kind
         code = {"zf": "e", "cf": "b", "sf": "s"}.get(name)
-        short = comparison(code, self._kind, self._operands) if code else None
+        short = self._comparison(code) if code else None
         if short is not None:
-            return self.add(short)
-        return self._flags_from(self._kind, self._operands, (name,))[name]
+            return short
+        return self._flags_from(self._kind, self._all_operands(), (name,))[name]
+
+    def _comparison(self, code: str) -> str | None:
+        """A condition over a known kind as one comparison, if there is one."""
+        assert self._kind
+        text = comparison(code, self._kind, self._operand)
+        return None if text is None else self.add(text)
 
     def _flags_from(self, kind: int, operands: list[str], names: tuple[str, ...]) -> dict[str, str]:
         """Flags by the definition of their kind."""
@@ -252,8 +284,7 @@ class RegionBody(Body):
         needed = FLAGS_OF[POSITIVE_OF.get(code, code)]
         if not self._kind or self._in_branches or needed & self._single.keys():
             return None
-        short = comparison(code, self._kind, self._operands)
-        return None if short is None else self.add(short)
+        return self._comparison(code)
 
     def _op_get(self, op: Op) -> None:
         if op.attr in FLAG_SLOTS:
@@ -286,3 +317,45 @@ class RegionBody(Body):
         distance = self.add(f"load i64, ptr {field}{_OF_TABLE}")
         place = self.add(f"add i64 {gva}, {distance}")
         return self.add(f"inttoptr i64 {place} to ptr")
+
+    def _one(self, ops: Sequence[Op], at: int) -> int:
+        if ops[at].prim is Prim.STORE:
+            self._here = ops, at
+        return super()._one(ops, at)
+
+    def stored_slowly(self, status: str) -> None:
+        """Write the rest of the instruction once more for stores that nothing may follow."""
+        if self._leaving:
+            return
+        leave, onward = self.label(), self.label()
+        self.branch(self.add(f"icmp eq i64 {status}, 0"), onward, leave, "!prof !0")
+        self.place(leave)
+        before = self._kind, self._kind_text, self._operands, dict(self._single)
+        names, widths = dict(self._names), dict(self._widths)
+        self._leaving = True
+        self.write(_rest(*self._here))
+        self._leaving = False
+        assert self.ended, "an instruction has an end"
+        self._names, self._widths = names, widths
+        self._kind, self._kind_text, self._operands, self._single = before
+        self.place(onward)
+
+
+def _rest(ops: Sequence[Op], at: int) -> list[Op]:
+    """What is executed behind the op at `at`."""
+    rest: list[Op] = []
+    depth, skipping = 0, False
+    for op in ops[at + 1 :]:
+        if op.prim is Prim.IF:
+            depth += 1
+        elif op.prim is Prim.END:
+            depth -= 1
+            if depth < 0:  # the end of the branch that the op stands in
+                depth, skipping = 0, False
+                continue
+        elif op.prim is Prim.ELSE and depth == 0:
+            skipping = True  # the other branch
+            continue
+        if not skipping:
+            rest.append(op)
+    return rest

@@ -4,7 +4,7 @@
 listed is left to the general way, which computes the flags. It knows no text but LLVM's.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from vtx.engine.native.flag_values import LAZY
 from vtx.isa.flags import POSITIVE_OF
@@ -20,11 +20,15 @@ _RESULT = {"add": 2, "adc": 2, "sub": 2, "sbb": 2, "logic": 0, "inc": 1, "dec": 
 _NEGATED = {"eq": "ne", "ult": "uge", "ule": "ugt", "slt": "sge", "sle": "sgt"}
 
 
-def comparison(code: str, kind: int, operands: Sequence[str]) -> str | None:
+Operand = Callable[[int], str]
+"""Gives the text of an operand of the kind, by its number."""
+
+
+def comparison(code: str, kind: int, operand: Operand) -> str | None:
     """The LLVM instruction (an i1) that is condition `code`, or None if there is no short one."""
     name, width = LAZY[kind - 1]
     positive = POSITIVE_OF.get(code, code)
-    found = _positive(positive, name, operands)
+    found = _positive(positive, name, operand)
     if found is None:
         return None
     relation, a, b = found
@@ -33,19 +37,34 @@ def comparison(code: str, kind: int, operands: Sequence[str]) -> str | None:
     return f"icmp {relation} i{width} {a}, {b}"
 
 
-def _positive(code: str, name: str, operands: Sequence[str]) -> tuple[str, str, str] | None:
-    result = operands[_RESULT[name]]
+def _positive(code: str, name: str, operand: Operand) -> tuple[str, str, str] | None:
+    result = _RESULT[name]
     if name == "sub" and code in _SUB:
-        return _SUB[code], operands[0], operands[1]
+        return _SUB[code], operand(0), operand(1)
     if name == "logic":
         relation = _LOGIC.get(code)
-        return None if relation is None else (relation, result, "0")
+        return None if relation is None else (relation, operand(result), "0")
     if name == "add" and code == "b":
-        return "ult", result, operands[0]
+        return "ult", operand(result), operand(1)
     if name in _LESS_THAN and code in ("l", "le"):
-        return _SUB[code], operands[0], str(_LESS_THAN[name][code])
+        return _SUB[code], operand(0), str(_LESS_THAN[name][code])
     if code == "e":
-        return "eq", result, "0"
+        return "eq", operand(result), "0"
     if code == "s":
-        return "slt", result, "0"
+        return "slt", operand(result), "0"
     return None
+
+
+DERIVED = {"sub": 2, "add": 0, "inc": 0, "dec": 0}
+"""Kind -> the operand that follows from the others. It is computed where it is asked for, mostly
+on a cold way out, and takes no register until then."""
+
+
+def derivation(kind: int, operands: Sequence[str]) -> str:
+    """The LLVM instruction that is the derived operand; its own place in `operands` is unused."""
+    name, width = LAZY[kind - 1]
+    if name == "sub":
+        return f"sub i{width} {operands[0]}, {operands[1]}"
+    if name == "add":
+        return f"sub i{width} {operands[2]}, {operands[1]}"
+    return f"{'sub' if name == 'inc' else 'add'} i{width} {operands[1]}, 1"

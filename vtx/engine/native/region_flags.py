@@ -12,7 +12,8 @@ from functools import cache
 
 from vtx.engine.native.flag_values import FLAG_NAMES, IN_SLOTS, KEEPS_CARRY, KIND_NUMBERS
 from vtx.engine.native.forms import Form
-from vtx.engine.native.region_plan import Region, RegionBlock
+from vtx.engine.native.region_graph import ENTRY, Graph, union
+from vtx.engine.native.region_plan import RegionBlock
 from vtx.isa.flags import POSITIVE_OF
 from vtx.isa.layout import FLAG_SLOTS, SLOT_NAMES
 from vtx.isa.primitives import Prim
@@ -105,39 +106,25 @@ def _needed(block: RegionBlock, behind_it: frozenset[str]) -> frozenset[str]:
     return needed
 
 
-def successors(region: Region) -> dict[int, tuple[int, ...]]:
-    """Block -> the blocks of the region it may go on at."""
-    ips = {block.ip for block in region.blocks}
-    result = {}
-    for block in region.blocks:
-        last = block.steps[-1]
-        places = last.targets if last.targets else region.return_places
-        result[block.ip] = tuple(ip for ip in places if ip in ips)
-    return result
-
-
-def known_at_entries(region: Region) -> dict[int, Known]:
-    """Block -> what is known at its entry, which every way to it must establish.
+def known_at_entries(graph: Graph) -> dict[int, Known]:
+    """Node -> what is known at its entry, which every way to it must establish.
 
     Where ways with different kinds meet, the flags that are read later stand by themselves.
     """
-    onward = successors(region)
-    needed = _needed_at_entries(region, onward)
-    head = region.blocks[0].ip
-    entries: dict[int, Known] = {head: Known(None, needed[head])}
-    by_ip = {block.ip: block for block in region.blocks}
-    waiting = [head]
+    needed = _needed_at_entries(graph)
+    entries: dict[int, Known] = {ENTRY: Known(None, needed[ENTRY])}
+    waiting = [ENTRY]
     while waiting:
-        ip = waiting.pop()
-        out = behind(by_ip[ip], entries[ip])
-        for target in onward[ip]:
+        node = waiting.pop()
+        out = behind(graph.block(node), entries[node])
+        for target in graph.successors[node]:
             before = entries.get(target)
             now = out if before is None else _meet(before, out, needed[target])
+            if now.kind is None:
+                now = Known(None, now.single | needed[target])
             if now != before:
                 entries[target] = now
                 waiting.append(target)
-    for block in region.blocks:  # blocks that only a return would reach
-        entries.setdefault(block.ip, Known(None, needed[block.ip]))
     return entries
 
 
@@ -148,18 +135,16 @@ def _meet(a: Known, b: Known, needed: frozenset[str]) -> Known:
     return Known(None, single | needed)
 
 
-def _needed_at_entries(
-    region: Region, onward: dict[int, tuple[int, ...]]
-) -> dict[int, frozenset[str]]:
-    """Block -> flags that are read before they are written, in it or behind it."""
-    needed = {block.ip: frozenset[str]() for block in region.blocks}
+def _needed_at_entries(graph: Graph) -> dict[int, frozenset[str]]:
+    """Node -> flags that are read before they are written, in it or behind it."""
+    needed = {node: frozenset[str]() for node in graph.order}
     changed = True
     while changed:
         changed = False
-        for block in reversed(region.blocks):
-            after = frozenset[str]().union(*(needed[ip] for ip in onward[block.ip]))
-            now = _needed(block, after)
-            if now != needed[block.ip]:
-                needed[block.ip] = now
+        for node in reversed(graph.order):
+            after = union(needed[target] for target in graph.successors[node])
+            now = _needed(graph.block(node), after)
+            if now != needed[node]:
+                needed[node] = now
                 changed = True
     return needed

@@ -15,11 +15,11 @@ from vtx.engine.native.context import (
 )
 from vtx.engine.native.flag_values import FLAG_NAMES, KEEPS_CARRY, KIND_NUMBERS
 from vtx.engine.native.forms import GPR_SLOTS
-from vtx.engine.native.helpers import DECLARATIONS as HELPER_DECLARATIONS
 from vtx.engine.native.lower import METADATA
 from vtx.engine.native.region_body import ALIAS_METADATA, RegionBody
 from vtx.engine.native.region_flags import known_at_entries
-from vtx.engine.native.region_plan import Region, RegionBlock, Step
+from vtx.engine.native.region_graph import ENTRY, Graph
+from vtx.engine.native.region_plan import Region, Step
 from vtx.engine.native.stencil import ATTRIBUTES, DECLARATIONS, PARAMETERS, TYPES
 from vtx.isa.layout import SLOTS
 from vtx.isa.primitives import Prim
@@ -38,7 +38,7 @@ def region_text(region: Region) -> tuple[str, tuple[int, ...]]:
     declarations = [
         f"declare dso_local preserve_nonecc i64 @X{n}({TYPES})" for n in range(len(exits))
     ]
-    parts = [DECLARATIONS, HELPER_DECLARATIONS, *declarations, function, METADATA, ALIAS_METADATA]
+    parts = [DECLARATIONS, *declarations, function, METADATA, ALIAS_METADATA]
     return "\n".join(parts), exits
 
 
@@ -47,16 +47,21 @@ class _RegionText(RegionBody):
 
     def __init__(self, region: Region) -> None:
         super().__init__()
-        self._region = region
-        self._entries = known_at_entries(region)
+        self._graph = Graph(region)
+        self._entries = known_at_entries(self._graph)
         self._registers, self._dirty = _registers(region)
-        self._block = region.blocks[0]
-        self._back = 0
-        self._budget = ""
+        self._base = "%bud"
+        """The budget somewhere before ..."""
+        self._used = 0
+        """... and the instructions between there and the present one."""
+        self._spent: dict[int, tuple[str, int]] = {}
+        """Node -> base and used at its end."""
         self._left_labels: dict[frozenset[str], str] = {}
         self.exits: list[int] = []
         self.cells += [f"  %reg{slot} = alloca i64" for slot in self._registers]
-        self.cells += [f"  %left_{name} = alloca i64" for name in ("status", "rip", "budget")]
+        self.cells += [
+            f"  %left_{name} = alloca i64" for name in ("status", "rip", "budget", "used")
+        ]
         self.cells += [f"  %left{n} = alloca i64" for n in range(4)]
         self.cells += [f"  %left_{name} = alloca i1" for name in FLAG_NAMES]
         self.cells.append("  %budget = alloca i64")
@@ -64,8 +69,8 @@ class _RegionText(RegionBody):
     def text(self) -> str:
         """The function's definition."""
         self._enter()
-        for block in self._region.blocks:
-            self._write_block(block)
+        for node in self._graph.order:
+            self._write_node(node)
         for single, label in self._left_labels.items():
             self._write_leave(single, label)
         head = f"define dso_local preserve_nonecc i64 @region({PARAMETERS}) {ATTRIBUTES} {{"
@@ -74,65 +79,77 @@ class _RegionText(RegionBody):
     def _enter(self) -> None:
         for slot in self._registers:
             self.line(f"store i64 {self.get_word(slot)}, ptr %reg{slot}")
-        self.line("store i64 %bud, ptr %budget")
         self._kind, self._kind_text, self._operands = None, "%fk", ["%f0", "%f1", "%f2"]
-        self._hand_over_flags(self._entries[self._region.ip])
-        self.line(f"br label %{_label(self._region.ip)}")
+        self._go_to_node(ENTRY)
 
     # --- blocks ----------------------------------------------------------------------------
-    def _write_block(self, block: RegionBlock) -> None:
-        self.place(_label(block.ip))
-        self._block = block
-        self._enter_flags(self._entries[block.ip])
-        self._spend(block)
-        for n, step in enumerate(block.steps):
-            self._back = len(block.steps) - n
+    def _write_node(self, node: int) -> None:
+        self.place(_label(node))
+        block = self._graph.block(node)
+        self._enter_flags(self._entries[node])
+        origin = self._graph.only_way.get(node)
+        if origin is not None:
+            self._base, self._used = self._spent[origin]
+        else:
+            self._base, self._used = self.add("load i64, ptr %budget"), 0
+        need = self._graph.needs.get(node)
+        if need is not None:
+            self._check_budget(need, block.ip)
+        for step in block.steps[:-1]:
             self.write_step(step)
+            self._used += 1
+        self._at_last = True
+        self._spent[node] = self._base, self._used + 1
+        self.write_step(block.steps[-1])
+        self._at_last = False
         assert self.ended, "the last instruction of a block says where to go"
 
-    def _spend(self, block: RegionBlock) -> None:
-        """Take the whole block off the budget, or leave before it."""
-        count = len(block.steps)
-        before = self.add("load i64, ptr %budget")
-        self._budget = self.add(f"sub i64 {before}, {count}")
+    def _check_budget(self, need: int, ip: int) -> None:
+        """Leave if the budget may end before it is looked at again."""
         out, onward = self.label(), self.label()
-        self.branch(self.add(f"icmp slt i64 {self._budget}, 0"), out, onward, "!prof !1")
+        self.branch(self.add(f"icmp slt i64 {self._base}, {need}"), out, onward, "!prof !1")
         self.place(out)
-        self._leave(
-            str(LEFT_REGION_BUDGET), str(block.ip), self.add(f"add i64 {self._budget}, {count}")
-        )
+        self._leave(str(LEFT_REGION_BUDGET), str(ip), self._used)
         self.place(onward)
-        self.line(f"store i64 {self._budget}, ptr %budget")
 
     # --- ends of instructions ------------------------------------------------------------------
     def _op_next(self, op: Op) -> None:
-        self._leave_behind_store(str(self._step.behind))
-        if self._back == 1 or not self._step.goes_straight_on:
+        if self._leaving:
+            self._leave(str(LEFT_AFTER_STORE), str(self._step.behind), self._used + 1)
+        elif self._at_last:
             self._go_to(self._step.behind)
 
     def _op_jump(self, op: Op) -> None:
         target = op.args[0]
-        if target < 0:
-            place = self._step.numbers[-1 - target]
-            self._leave_behind_store(str(place))
-            self._go_to(place)
+        known = None if target >= 0 else self._step.numbers[-1 - target]
+        if self._leaving:
+            rip = self.value(target) if known is None else str(known)
+            self._leave(str(LEFT_AFTER_STORE), rip, self._used + 1)
+        elif known is not None:
+            self._go_to(known)
         else:
-            rip = self.value(target)
-            self._leave_behind_store(rip)
-            self._go_to_computed(rip)
+            self._go_to_computed(self.value(target))
 
     def _go_to(self, place: int) -> None:
-        known = self._entries.get(place)
-        if known is None:
-            self._go_out(place)
+        if place in self._entries:
+            self._used += 1
+            self._go_to_node(place)
+            self._used -= 1
         else:
-            self._hand_over_flags(known)
-            self.line(f"br label %{_label(place)}")
-            self.ended = True
+            self._go_out(place)
+
+    def _go_to_node(self, node: int) -> None:
+        self._hand_over_flags(self._entries[node])
+        if node not in self._graph.only_way:
+            self.line(f"store i64 {self._budget_after(self._used)}, ptr %budget")
+        self.line(f"br label %{_label(node)}")
+        self.ended = True
 
     def _go_to_computed(self, rip: str) -> None:
         """Go on behind a call of this region, or where the table of block entries says."""
-        for place in self._region.return_places:
+        for place in self._graph.region.return_places:
+            if place not in self._entries:
+                continue
             here, elsewhere = self.label(), self.label()
             self.branch(self.add(f"icmp eq i64 {rip}, {place}"), here, elsewhere)
             self.place(here)
@@ -176,7 +193,8 @@ class _RegionText(RegionBody):
         """The arguments for other code, once the registers are stored."""
         kind, operands = self._settled_flags()
         f0, f1, f2 = operands
-        return f"ptr %s, i64 {self._budget}, i64 {kind}, i64 {f0}, i64 {f1}, i64 {f2}, ptr %t"
+        budget = self._budget_after(self._used + 1)
+        return f"ptr %s, i64 {budget}, i64 {kind}, i64 {f0}, i64 {f1}, i64 {f2}, ptr %t"
 
     def _settled_flags(self) -> tuple[str, list[str]]:
         """Kind and operands with which no flag stands by itself any more."""
@@ -211,30 +229,19 @@ class _RegionText(RegionBody):
 
     # --- leaving native code -------------------------------------------------------------------
     def exact_budget(self) -> str:
-        return self.add(f"add i64 {self._budget}, {self._back}")
+        return self._budget_after(self._used)
+
+    def _budget_after(self, used: int) -> str:
+        return self.add(f"sub i64 {self._base}, {used}") if used else self._base
 
     def abandon(self, status: str = str(LEFT_BY_MEMORY)) -> None:
-        self._leave(status, str(self._step.here), self.exact_budget())
+        self._leave(status, str(self._step.here), self._used)
 
-    def stored_slowly(self, status: str) -> None:
-        self.line(f"store i64 {status}, ptr {self._left}")
-
-    def _leave_behind_store(self, rip: str) -> None:
-        """Leave if a slow store asked for it."""
-        if self._left is None:
-            return
-        leave, onward = self.label(), self.label()
-        left = self.add(f"load i64, ptr {self._left}")
-        self.branch(self.add(f"icmp eq i64 {left}, 0"), onward, leave, "!prof !0")
-        self.place(leave)
-        budget = self.add(f"add i64 {self._budget}, {self._back - 1}")
-        self._leave(str(LEFT_AFTER_STORE), rip, budget)
-        self.place(onward)
-
-    def _leave(self, status: str, rip: str, budget: str) -> None:
+    def _leave(self, status: str, rip: str, used: int) -> None:
         """Leave through the code that all cold exits with the same single flags share."""
         kind, operands, single = self._flags_to_leave()
-        for name, value in (("status", status), ("rip", rip), ("budget", budget)):
+        values = ("status", status), ("rip", rip), ("budget", self._base), ("used", str(used))
+        for name, value in values:
             self.line(f"store i64 {value}, ptr %left_{name}")
         for n, value in enumerate([kind, *operands]):
             self.line(f"store i64 {value}, ptr %left{n}")
@@ -248,9 +255,10 @@ class _RegionText(RegionBody):
     def _write_leave(self, single: frozenset[str], label: str) -> None:
         self.place(label)
         self._store_registers()
-        values = {
-            name: self.add(f"load i64, ptr %left_{name}") for name in ("status", "rip", "budget")
-        }
+        status, rip, base, used = (
+            self.add(f"load i64, ptr %left_{name}") for name in ("status", "rip", "budget", "used")
+        )
+        budget = self.add(f"sub i64 {base}, {used}")
         kind, *operands = (self.add(f"load i64, ptr %left{n}") for n in range(4))
         flags = {name: self.add(f"load i1, ptr %left_{name}") for name in sorted(single)}
         if flags:
@@ -261,13 +269,13 @@ class _RegionText(RegionBody):
         f0, f1, f2 = operands
         self._tail_call(
             "@leave",
-            f"ptr %s, i64 {values['budget']}, i64 {kind}, i64 {f0}, i64 {f1}, i64 {f2}, ptr %t, "
-            f"i64 {values['status']}, i64 {values['rip']}",
+            f"ptr %s, i64 {budget}, i64 {kind}, i64 {f0}, i64 {f1}, i64 {f2}, ptr %t, "
+            f"i64 {status}, i64 {rip}",
         )
 
 
-def _label(ip: int) -> str:
-    return f"B{ip:x}"
+def _label(node: int) -> str:
+    return "entered" if node == ENTRY else f"B{node:x}"
 
 
 def _registers(region: Region) -> tuple[list[int], list[int]]:
