@@ -5,17 +5,24 @@ key. Its jumps to the same page can be patched to run into each other; others lo
 up in the table of block entries.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from vtx.engine.native.arena import Arena
-from vtx.engine.native.forms import Filling
-from vtx.engine.native.library import Library, Ready
-from vtx.engine.native.relocate import PACKERS
-from vtx.engine.native.stencil import hole_symbol
+from vtx.engine.native.compiler import CompileError
+from vtx.engine.native.library import Library
+from vtx.engine.native.plans import Plan
+from vtx.engine.native.relocate import JUMP, PACKERS
+from vtx.engine.native.stencils import common, plan_ahead
+from vtx.engine.native.templates import Piece as Piece
 
-_WRAP = 0xFFFF_FFFF_FFFF_FFFF
+_MODULUS = 1 << 64
+_WRAP = _MODULUS - 1
+_HIGHEST = _MODULUS // 2 - 1
 _PAGES = ~0xFFF
+
+_Jump = tuple[int, int, int, int]
+"""Offset of the field, packer, addend less the place, target."""
 
 
 @dataclass(slots=True)
@@ -53,143 +60,119 @@ class Block:
     """Its bytes lie on two pages: only who knows both may enter it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """One instruction that will be part of a block."""
-
-    filling: Filling
-    values: tuple[int, ...]
-    length: int
-    repeats: bool = False
-
-
-class Plan:
-    """How to copy one stencil for one filling: what is fixed is patched in already."""
-
-    __slots__ = ("back", "code", "falls_through", "flags_out", "jumps", "targets", "varying")
-
-    def __init__(self, ready: Ready, filling: Filling, symbols: dict[str, int]) -> None:
-        code = bytearray(ready.code)
-        form = filling.form
-        index_of: dict[str, int] = {}
-        for n, kind in enumerate(form.holes):
-            index_of[hole_symbol(n, kind)] = n
-        self.varying: list[tuple[int, Callable[..., None], int, int, bool]] = []
-        self.back: list[tuple[int, Callable[..., None], int]] = []
-        for offset, packer, symbol, addend in ready.absolute:
-            pack = PACKERS[packer]
-            if symbol == "BACK_slot":
-                self.back.append((offset, pack, addend))
-                continue
-            n = index_of[symbol]
-            fixed, varying = filling.fixed[n], filling.varying[n]
-            if fixed is not None:
-                pack(code, offset, fixed + addend)
-            else:
-                assert varying is not None
-                self.varying.append((offset, pack, varying, addend, packer in (0, 2, 4)))
-        self.code = bytes(code)
-        self.jumps = [
-            (offset, packer, symbols.get(symbol, 0), symbol, addend)
-            for offset, packer, symbol, addend in ready.relative
-        ]
-        self.targets: dict[str, int] = {}
-        """Continuation -> index of the known value that is its target."""
-        for symbol, hole in ready.continuations:
-            target = filling.varying[hole]
-            assert target is not None
-            self.targets[symbol] = target
-        self.falls_through = ready.falls_through
-        self.flags_out = ready.flags_out
-
-
 class BlockWriter:
     """Copies stencils to the arena. Raises ArenaFullError."""
 
     def __init__(self, library: Library, arena: Arena) -> None:
+        """Raises CompileError."""
         self._library, self._arena = library, arena
-        self._plans: dict[tuple[int, int | None], tuple[Filling, Plan]] = {}
+        self._head, self._unlinked, self._through = common()
+        self._size_of_end = max(self._unlinked.size, self._through.size)
+        self._size_of_ends = self._head.size + 2 * self._size_of_end + len(JUMP.code)
+        library.number_symbols()
         self.links: list[Link] = []
         """Link number n + 1 is links[n]."""
+        self.problem: CompileError | None = None
+        """Why an instruction that was met cannot be run natively."""
 
     def write(self, ip: int, pieces: Sequence[Piece], base: int = 0) -> Block:
-        """A block of `pieces` at `ip` in a code segment with this base; no jump is linked yet."""
-        plans = self._plan(pieces)
+        """A block of `pieces` at `ip` in a code segment with this base; no jump is linked yet.
+
+        It ends before the first instruction that cannot be compiled. Raises CompileError if that
+        is the first of all.
+        """
+        plans = self._plans(pieces)
+        if len(plans) < len(pieces):
+            pieces = pieces[: len(plans)]
         arena = self._arena
-        size = sum(len(p.code) for p in plans) + 384 + 128 * sum(len(p.jumps) + 1 for p in plans)
-        start = arena.allocate(size)
-        hva, length = arena.base + start, sum(p.length for p in pieces)
-        block = Block(ip, hva, len(pieces), length, hva, pieces[-1].repeats)
-        at = self._put(self._library.head, start, {"COUNT_slot": len(pieces), "H0_q": ip})
-        pending: list[tuple[int, int, int, int]] = []
-        for number, (piece, plan) in enumerate(zip(pieces, plans, strict=True)):
-            self._copy(at, plan, piece.values, len(pieces) - number)
-            last = number == len(pieces) - 1
-            behind = at + len(plan.code)
-            at_end = self._jumps(at, behind, plan, piece.values, pending, last)
-            at = at_end
+        size = sum([plan.size + len(plan.jumps) * self._size_of_end for plan in plans])
+        start = arena.allocate(size + self._size_of_ends)
+        length = sum([piece.template.length for piece in pieces])
+        hva = arena.base + start
+        block = Block(ip, hva, len(pieces), length, hva, pieces[-1].template.repeats)
+        at = self._put(self._head, start, (len(pieces), ip))
+        pending: list[_Jump] = []
+        at = self._copy_all(at, pieces, plans, pending)
         for offset, packer, addend, target in pending:
             same_page = (target + base ^ ip + base) & _PAGES == 0
             at = self._way_out(block if same_page else None, at, offset, packer, addend, target)
         block.gone = arena.base + at
-        at = self._put(self._library.unlinked, at, {"H0_q": ip, "LINK_s": 0})
+        at = self._put(self._unlinked, at, (0, ip))
         arena.reset(at)
         arena.flush(start, at - start)
         return block
 
-    def _plan(self, pieces: Sequence[Piece]) -> list[Plan]:
+    def _plans(self, pieces: Sequence[Piece]) -> list[Plan]:
+        """One for each piece, up to the first that cannot be compiled."""
         known: int | None = None
-        plans = []
-        for piece in pieces:
-            name = (id(piece.filling), known)
-            cached = self._plans.get(name)
-            if cached is None:
-                ready = self._library.stencil(piece.filling.form, known)
-                plan = Plan(ready, piece.filling, self._library.symbols)
-                cached = self._plans[name] = (piece.filling, plan)
-            plan = cached[1]
+        plans: list[Plan] = []
+        for number, piece in enumerate(pieces):
+            plan = piece.filling.plans.get(known)
+            if plan is None:
+                plan_ahead([one.filling for one in pieces[number:]], known)
+                self._library.number_symbols()
+                plan = piece.filling.plans[known]
+            try:
+                if plan.__class__ is CompileError:
+                    raise plan
+                for routine in plan.routines:
+                    self._link(routine)
+            except CompileError as error:
+                self.problem = self.problem or error
+                if not plans:
+                    raise
+                return plans
             if plan.flags_out is not None:
                 known = plan.flags_out
             plans.append(plan)
         return plans
 
-    def _copy(self, at: int, plan: Plan, values: tuple[int, ...], back: int) -> None:
-        view = self._arena.view
-        view[at : at + len(plan.code)] = plan.code
-        for offset, pack, index, addend, signed in plan.varying:
-            value = values[index] + addend
-            if signed:
-                value = ((value + (1 << 63)) & _WRAP) - (1 << 63)
-            else:
-                value &= _WRAP
-            pack(view, at + offset, value)
-        for offset, pack, addend in plan.back:
-            pack(view, at + offset, back + addend)
+    def _link(self, routine: str) -> None:
+        library = self._library
+        if f"routine_{routine}" not in library.symbols:
+            library.routine(routine)
+            library.number_symbols()
 
-    def _jumps(
-        self, at: int, behind: int, plan: Plan, values: tuple[int, ...],
-        pending: list[tuple[int, int, int, int]], last: bool,
-    ) -> int:  # fmt: skip
-        """Patch a stencil's jumps; where the next stencil goes."""
-        view, base = self._arena.view, self._arena.base
-        for offset, packer, hva, symbol, addend in plan.jumps:
-            if hva:
-                PACKERS[packer](view, at + offset, hva + addend - base - at)
-            elif symbol == "NEXT" and not last:
-                PACKERS[packer](view, at + offset, behind + addend - at)
-            else:
-                target = self._target(plan, symbol, values)
-                pending.append((at + offset, packer, addend - at, target))
-        if plan.falls_through and last:
+    def _copy_all(
+        self, at: int, pieces: Sequence[Piece], plans: Sequence[Plan], pending: list[_Jump]
+    ) -> int:
+        """Copy the stencils, and note their jumps that leave the block. Where they end."""
+        view, addresses = self._arena.view, self._library.addresses
+        back = len(pieces)
+        for piece, plan in zip(pieces, plans, strict=True):
+            values = piece.values
+            arguments = plan.arguments.copy()
+            for argument, index, addend, signed in plan.varying:
+                value = values[index] + addend
+                if signed:
+                    arguments[argument] = value if value <= _HIGHEST else value - _MODULUS
+                else:
+                    arguments[argument] = value & _WRAP
+            for argument, addend in plan.back:
+                arguments[argument] = back + addend
+            for argument, number, addend in plan.calls:
+                arguments[argument] = addresses[number] + addend - at
+            plan.pack(view, at, *arguments)
+            back -= 1
+            if plan.jumps and (not back or plan.leaves):
+                self._note_jumps(at, plan, values, pending, not back)
+            at += plan.size
+        if plan.falls_through:
             # Nothing lies behind the last stencil: it needs the jump that was left out.
-            target = self._target(plan, "NEXT", values)
-            view[behind] = 0xE9
-            pending.append((behind + 1, 2, -4 - behind - 1, target))
-            behind += 5
-        return behind
+            view[at : at + len(JUMP.code)] = JUMP.code
+            field = at + JUMP.field
+            target = values[plan.targets["NEXT"]]
+            pending.append((field, JUMP.packer, JUMP.addend - field, target))
+            at += len(JUMP.code)
+        return at
 
-    def _target(self, plan: Plan, symbol: str, values: tuple[int, ...]) -> int:
-        return values[plan.targets[symbol]]
+    def _note_jumps(
+        self, at: int, plan: Plan, values: tuple[int, ...], pending: list[_Jump], last: bool
+    ) -> None:
+        for offset, packer, symbol, addend in plan.jumps:
+            if last or symbol != "NEXT":
+                target = values[plan.targets[symbol]]
+                pending.append((at + offset, packer, addend - at, target))
 
     def _way_out(
         self, block: Block | None, at: int, offset: int, packer: int, addend: int, target: int
@@ -200,11 +183,11 @@ class BlockWriter:
         """
         PACKERS[packer](self._arena.view, offset, at + addend)
         if block is None:
-            return self._put(self._library.through, at, {"H0_q": target})
+            return self._put(self._through, at, (0, target))
         link = Link(offset, packer, addend, target)
         self.links.append(link)
         block.links.append(link)
-        return self._put(self._library.unlinked, at, {"H0_q": target, "LINK_s": len(self.links)})
+        return self._put(self._unlinked, at, (len(self.links), target))
 
     def way_out(
         self, block: Block | None, offset: int, packer: int, addend: int, target: int
@@ -213,22 +196,19 @@ class BlockWriter:
 
         `block` is None if the jump leaves the page. Raises ArenaFullError.
         """
-        size = max(len(self._library.through.code), len(self._library.unlinked.code))
+        size = max(self._through.size, self._unlinked.size)
         self._way_out(block, self._arena.allocate(size), offset, packer, addend, target)
 
-    def _put(self, ready: Ready, at: int, values: dict[str, int]) -> int:
+    def _put(self, plan: Plan, at: int, values: tuple[int, int]) -> int:
         """Copy a common stencil; where it ends."""
-        view, base = self._arena.view, self._arena.base
-        view[at : at + len(ready.code)] = ready.code
-        for offset, packer, symbol, addend in ready.absolute:
-            PACKERS[packer](view, at + offset, values[symbol] + addend)
-        for offset, packer, symbol, addend in ready.relative:
-            target = self._library.symbols.get(symbol)
-            assert target is not None or symbol == "NEXT"
-            place = base + at
-            value = (target if target is not None else place + len(ready.code)) + addend - place
-            PACKERS[packer](view, at + offset, value)
-        return at + len(ready.code)
+        addresses = self._library.addresses
+        arguments = plan.arguments.copy()
+        for argument, index, addend, _ in plan.varying:
+            arguments[argument] = values[index] + addend
+        for argument, number, addend in plan.calls:
+            arguments[argument] = addresses[number] + addend - at
+        plan.pack(self._arena.view, at, *arguments)
+        return at + plan.size
 
     def kill(self, block: Block) -> None:
         """Let whoever still enters `block` leave native code instead."""
@@ -244,8 +224,8 @@ class BlockWriter:
 
         Raises ArenaFullError.
         """
-        at = self._arena.allocate(len(self._library.through.code))
-        self._put(self._library.through, at, {"H0_q": link.target})
+        at = self._arena.allocate(self._through.size)
+        self._put(self._through, at, (0, link.target))
         self._aim(link, self._arena.base + at)
 
     def _aim(self, link: Link, hva: int) -> None:
@@ -255,5 +235,8 @@ class BlockWriter:
     def redirect(self, block: Block, hva: int) -> None:
         """Let whoever still enters `block` arrive at `hva` instead."""
         at = block.hva - self._arena.base
-        self._arena.view[at] = 0xE9
-        PACKERS[2](self._arena.view, at + 1, hva - block.hva - 5)
+        view = self._arena.view
+        view[at : at + len(JUMP.code)] = JUMP.code
+        field = at + JUMP.field
+        PACKERS[JUMP.packer](view, field, hva - self._arena.base + JUMP.addend - field)
+        self._arena.flush(at, len(JUMP.code))

@@ -5,13 +5,12 @@ beforehand (a *known* value); general registers become numbered holes. What is l
 and a few hundred forms cover all code. Nothing is compiled here.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from iced_x86 import Instruction as Decoded
-
 from vtx.engine.generate import expression
+from vtx.engine.native.encoding import Encoding
 from vtx.isa.layout import FLAG_SLOTS, GPR_NAMES, SLOTS
 from vtx.isa.primitives import PURE, Prim
 from vtx.isa.program import Op, Origin, Program, routine
@@ -21,16 +20,11 @@ SLOT, SIGNED32, ANY64 = "slot", "s", "q"
 """Kinds of holes besides the widths "8", "16", "32": a register's byte offset in the state, a
 64-bit number that sign-extends from 32 bits, any other 64-bit number."""
 
-_SOURCES = {
-    Origin.IMMEDIATE0: "x.immediate(0)", Origin.IMMEDIATE1: "x.immediate(1)",
-    Origin.IMMEDIATE2: "x.immediate(2)", Origin.IMMEDIATE3: "x.immediate(3)",
-    Origin.DISPLACEMENT: "x.memory_displacement", Origin.BRANCH: "x.near_branch_target",
-}  # fmt: skip
-
-Values = Callable[[int, Decoded], tuple[int, ...]]
 HERE, BEHIND = 0, 1
-"""Known values that every template has first: the instruction's own offset in CS and the next
-one's."""
+"""Known values that every split program has first: the instruction's own offset in CS and the
+next one's."""
+Kinds = tuple[int | str, ...]
+_WRAP = 0xFFFF_FFFF_FFFF_FFFF
 
 
 class Form(NamedTuple):
@@ -49,61 +43,64 @@ class Form(NamedTuple):
     reads_flags: bool
 
 
-class Filling(NamedTuple):
-    """A form with what an instruction of its template puts into the holes."""
+@dataclass(frozen=True, slots=True)
+class Canonical:
+    """A form, and what an instruction puts into the holes."""
 
     form: Form
     fixed: tuple[int | None, ...]
-    """Per hole its number where that is the same for every instruction of the template."""
+    """Per hole its number where that is the same for every instruction of the head."""
     varying: tuple[int | None, ...]
     """Per hole the index of the known value that goes there."""
 
 
-@dataclass
-class Template:
-    """Instructions that differ in literal numbers and in their place only."""
+@dataclass(frozen=True)
+class Split:
+    """A program, split into what is known beforehand and the rest."""
 
     program: Program
-    values: Values
-    """(offset in CS, decoded) -> the known values that the program's other ops use."""
+    values: str
+    """Text of a tuple: the known values that the rest uses, over `ip` and the fields of the
+    encoding."""
     widths: tuple[int, ...]
+    """Of the known values, in bits."""
     exact: bool
-    """The program holds for these very bytes, not for others with the same shape."""
+    """The program holds for these very bytes, not for others with the same head."""
     indexes: dict[int, int]
     """Known temporary -> index of its value."""
     constants: dict[int, int]
     residue: tuple[Op, ...]
-    fillings: dict[tuple[int | str, ...], Filling] = field(default_factory=dict)
 
-    def filling(self, values: tuple[int, ...]) -> Filling:
+    def canonical(self, kinds: Kinds) -> Canonical:
         """The form for known values of these kinds."""
-        kinds = tuple(map(kind_of, values, self.widths))
-        known = self.fillings.get(kinds)
-        if known is None:
-            known = self.fillings[kinds] = _Canonical(self, kinds).filling()
-        return known
+        return _Canonical(self, kinds).result()
+
+
+def kinds_of(values: Sequence[int], widths: Sequence[int]) -> Kinds:
+    """What kinds of holes known values need."""
+    return tuple(map(kind_of, values, widths))
 
 
 def kind_of(value: int, width: int) -> int | str:
     """What kind of hole a known value needs; conditions are part of the form by their value."""
     if width == 64:
-        return SIGNED32 if (value + 0x8000_0000) & 0xFFFF_FFFF_FFFF_FFFF < 1 << 32 else ANY64
+        return SIGNED32 if (value + 0x8000_0000) & _WRAP < 1 << 32 else ANY64
     return value if width == 1 else str(width)
 
 
-def make_template(program: Program, length: int, ip_mask: int) -> Template:
-    """Split a program into what can be known beforehand and the rest."""
+def split(program: Program, encoding: Encoding | None, length: int, ip_mask: int) -> Split:
+    """Split a program. Without an encoding all its numbers are constants."""
     texts: dict[int, str] = {}
     constants: dict[int, int] = {}
     residue: list[Op] = []
-    exact = program.specialised
+    exact = program.specialised or encoding is None
     for op in program.ops:
         if op.prim is Prim.CONST:
-            source = _SOURCES.get(Origin(op.operand_width)) if op.operand_width else None
+            source = _source(op, encoding)
             if source is not None:
                 texts[op.dst[0]] = f"({source} & {(1 << op.width) - 1})"
             else:
-                exact = exact or op.operand_width == Origin.COMPUTED
+                exact = exact or bool(op.operand_width)
                 constants[op.dst[0]] = op.attr
         elif op.prim is Prim.IP:
             texts[op.dst[0]] = "ip"
@@ -116,10 +113,9 @@ def make_template(program: Program, length: int, ip_mask: int) -> Template:
     used = sorted({t for op in residue for t in op.args if t in texts})
     width_of = {op.dst[0]: op.width for op in program.ops if op.dst}
     parts = ["ip", f"(ip + {length}) & {ip_mask}", *(texts[t] for t in used)]
-    values = eval(f"lambda ip, x: ({', '.join(parts)},)", _PURE_NAMES)
-    return Template(
+    return Split(
         program=program,
-        values=values,
+        values=f"({', '.join(parts)},)",
         widths=(64, 64, *(width_of[t] for t in used)),
         exact=exact,
         indexes={t: n + 2 for n, t in enumerate(used)},
@@ -128,7 +124,15 @@ def make_template(program: Program, length: int, ip_mask: int) -> Template:
     )
 
 
-_PURE_NAMES: dict[str, Any] = {f"PURE_{prim.name}": meaning for prim, meaning in PURE.items()}
+def _source(op: Op, encoding: Encoding | None) -> str | None:
+    """How a constant is read from the instruction's bytes; None: it is not."""
+    if not op.operand_width or encoding is None:
+        return None
+    return encoding.sources.get(Origin(op.operand_width))
+
+
+VALUE_NAMES: dict[str, Any] = {f"PURE_{prim.name}": meaning for prim, meaning in PURE.items()}
+"""What the text of known values refers to."""
 
 
 def _knowable(op: Op, texts: dict[int, str], constants: dict[int, int]) -> bool:
@@ -137,10 +141,10 @@ def _knowable(op: Op, texts: dict[int, str], constants: dict[int, int]) -> bool:
 
 
 class _Canonical:
-    """Renumbers one template's residue for known values of given kinds."""
+    """Renumbers one program's residue for known values of given kinds."""
 
-    def __init__(self, template: Template, kinds: tuple[int | str, ...]) -> None:
-        self._template, self._kinds = template, kinds
+    def __init__(self, whole: Split, kinds: Kinds) -> None:
+        self._whole, self._kinds = whole, kinds
         self._temps: dict[int, int] = {}
         self._ops: list[Op] = []
         self._holes: list[str] = []
@@ -148,17 +152,17 @@ class _Canonical:
         self._varying: list[int | None] = []
         self._hole_of: dict[tuple[str, int], int] = {}
 
-    def filling(self) -> Filling:
-        program = self._template.program
+    def result(self) -> Canonical:
+        program = self._whole.program
         self._value_hole(HERE)
         self._value_hole(BEHIND)
-        self._branch(self._template.residue, 0)
+        self._branch(self._whole.residue, 0)
         ops = tuple(self._ops)
         form = Form(
             ops, program.variables, tuple(self._holes), program.resync or program.alone,
             _writes_flags_singly(ops), _reads_flags(ops),
         )  # fmt: skip
-        return Filling(form, tuple(self._fixed), tuple(self._varying))
+        return Canonical(form, tuple(self._fixed), tuple(self._varying))
 
     # --- structure: an IF whose condition is known leaves only the branch that is taken ---------
     def _branch(self, ops: Sequence[Op], at: int, emit: bool = True) -> int:
@@ -189,10 +193,10 @@ class _Canonical:
         return at + 1
 
     def _known_condition(self, temp: int) -> bool | None:
-        constant = self._template.constants.get(temp)
+        constant = self._whole.constants.get(temp)
         if constant is not None:
             return bool(constant)
-        index = self._template.indexes.get(temp)
+        index = self._whole.indexes.get(temp)
         return None if index is None else bool(self._kinds[index])
 
     # --- ops -------------------------------------------------------------------------------
@@ -212,8 +216,8 @@ class _Canonical:
         number = self._temps.get(temp)
         if number is not None:
             return number
-        constant = self._template.constants.get(temp)
-        index = self._template.indexes.get(temp)
+        constant = self._whole.constants.get(temp)
+        index = self._whole.indexes.get(temp)
         if constant is None:
             assert index is not None, "a temporary is defined, known or constant"
             kind = self._kinds[index]
@@ -228,7 +232,7 @@ class _Canonical:
         return number
 
     def _width(self, temp: int) -> int:
-        return next(op.width for op in self._template.program.ops if temp in op.dst)
+        return next(op.width for op in self._whole.program.ops if temp in op.dst)
 
     # --- holes -----------------------------------------------------------------------------
     def _slot_hole(self, slot: int) -> int:

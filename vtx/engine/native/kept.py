@@ -10,7 +10,6 @@ import marshal
 import os
 from functools import cache
 from hashlib import blake2b
-from pathlib import Path
 from typing import Any
 
 from vtx.engine.native.identity import identity
@@ -65,16 +64,12 @@ class Kept:
         return self._store.problem
 
 
-def kept() -> Kept:
-    """The cache of this process, in the directory that the environment names now."""
-    return _kept_in(default_directory())
-
-
 @cache
-def _kept_in(directory: Path | None) -> Kept:
-    cache_of_directory = Kept(Store(directory, "native", identity(), _LIMIT))
-    atexit.register(cache_of_directory.save)
-    return cache_of_directory
+def kept() -> Kept:
+    """The cache of this process, in the directory that the environment named at first."""
+    all_kept = Kept(Store(default_directory(), "native", identity(), _LIMIT))
+    atexit.register(all_kept.save)
+    return all_kept
 
 
 def name_of(*parts: object) -> bytes:

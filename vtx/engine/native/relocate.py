@@ -190,6 +190,29 @@ _FINAL_JUMPS = {
 """ELF machine -> an unpatched jump: its size, relocation type, field, addend and first bytes."""
 
 
+@dataclass(frozen=True, slots=True)
+class UnpatchedJump:
+    """A jump of the host that waits for its target."""
+
+    code: bytes
+    field: int
+    """Offset of the relocated field in `code`."""
+    packer: int
+    addend: int
+    """Added to the target's address, from which the field's address is then taken off."""
+
+
+def unpatched_jump(machine: int = HOST) -> UnpatchedJump:
+    """The jump of an ELF machine that reaches farthest in one instruction."""
+    size, kind, field, addend, opcode = _FINAL_JUMPS[machine]
+    code = opcode + bytes(size - len(opcode))
+    return UnpatchedJump(code, field, RULES[machine][kind].packer, addend)
+
+
+JUMP = unpatched_jump()
+"""Of this host."""
+
+
 def rule(kind: int, machine: int = HOST) -> Rule:
     """The meaning of the relocation type `kind`. Raises RelocationError for an unknown one."""
     found = RULES.get(machine, {}).get(kind)

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from vtx.engine.native.arena import Arena
-from vtx.engine.native.blocks import Block, BlockWriter, Piece
+from vtx.engine.native.blocks import Block, BlockWriter
 from vtx.engine.native.compiler import CompileError
-from vtx.engine.native.templates import Found, Templates
+from vtx.engine.native.templates import InPython, Piece, templates_for
 from vtx.engine.translate import LONGEST
 from vtx.isa.key import Key
 from vtx.machine.code_watch import CodeWatch
@@ -76,7 +76,6 @@ class Translations:
         self._of_page: dict[int, dict[Place, None]] = {}
         self._entries: dict[Place, Block] = {}
         """Places whose block died: their first block, where all others enter them."""
-        self._templates: dict[Key, Templates] = {}
 
     def find(self, place: Place) -> Block | Crossing | None:
         """The block there; None where Python has to go on. Raises ArenaFullError."""
@@ -129,7 +128,7 @@ class Translations:
 
     def _pieces(self, place: Place) -> list[Piece] | None:
         """Instructions of one page; None when the first one continues on the next page."""
-        templates = self._templates_of(place.key)
+        templates = templates_for(place.key, self._features)
         page = bytes(self._memory[place.page : place.page + _PAGE])
         inside = place.host - place.page
         wrap = -1 if place.key.bits == 64 else 0xFFFF_FFFF
@@ -142,15 +141,14 @@ class Translations:
             ip = (place.ip + offset) & wrap
             if ip > place.limit:
                 break  # the fault belongs to that instruction
-            found = templates.find(page, inside + offset, ip)
-            if found is None:
+            piece = templates.find(page, inside + offset, ip)
+            if piece is None:
                 return pieces or None
-            piece = _piece(found)
-            if piece is None or (pieces and found.alone):
+            if isinstance(piece, InPython) or (pieces and piece.template.alone):
                 break
             pieces.append(piece)
-            offset += found.length
-            if found.ends_block:
+            offset += piece.template.length
+            if piece.template.ends_block:
                 break
         return pieces
 
@@ -160,16 +158,9 @@ class Translations:
             return []
         code = bytes(self._memory[place.host : place.page + _PAGE])
         code += bytes(self._memory[place.beyond : place.beyond + LONGEST])
-        found = self._templates_of(place.key).find(code, 0, place.ip)
-        assert found is not None, "fifteen bytes are enough for any instruction"
-        piece = _piece(found)
-        return [] if piece is None else [piece]
-
-    def _templates_of(self, key: Key) -> Templates:
-        templates = self._templates.get(key)
-        if templates is None:
-            templates = self._templates[key] = Templates(key, self._features)
-        return templates
+        piece = templates_for(place.key, self._features).find(code, 0, place.ip)
+        assert piece is not None, "fifteen bytes are enough for any instruction"
+        return [] if isinstance(piece, InPython) else [piece]
 
     # --- forgetting --------------------------------------------------------------------------
     def forget(self) -> None:
@@ -187,10 +178,3 @@ class Translations:
             if isinstance(block, Block):
                 self._writer.kill(block)
                 self._entries.setdefault(place, block)
-
-
-def _piece(found: Found) -> Piece | None:
-    if found.template is None:
-        return None
-    filling = found.template.filling(found.values)
-    return Piece(filling, found.values, found.length, found.repeats)
