@@ -19,6 +19,7 @@ from vtx.machine.bus import Bus
 from vtx.machine.code_watch import CodeWatch
 from vtx.machine.state import State
 from vtx.machine.tlb import PRIVILEGES, Tlb
+from vtx.machine.walk_counts import WalkCounts
 from vtx.spec import CONTROLS
 from vtx.spec.registers import CR4
 
@@ -79,6 +80,9 @@ class Cpu:
         """Instructions retired in the running block but not yet counted in `retired`."""
         self.on_walk_load: Callable[[str, int], None] | None = None
         """Observer of page-walk references: level's name, physical address."""
+        self.walk_references = 0
+        """Page-walk references made so far."""
+        self.walks = WalkCounts()
 
     # --- time --------------------------------------------------------------------------------
     def now(self) -> int:
@@ -95,9 +99,12 @@ class Cpu:
             bits |= paging.FETCH
         if access.stack:
             bits |= paging.STACK
+        before = self.walk_references
         found = self.translator(gva, bits)
         if found is None:
             return -1
+        if self.walk_references != before:
+            self.walks.note(self.walk_references - before)
         physical, flags = found
         host = self.bus.ram_offset(physical)
         if host >= 0 and not self.breakpoints.watching:
@@ -183,12 +190,17 @@ class Cpu:
 
     def probe(self, gva: int, access: Access) -> int:
         """0 when `access.size` bytes at `gva` may be accessed, else -1."""
-        if self.page_of(gva, access, access.write) < 0:
+        if not self._cached(gva, access) and self.page_of(gva, access, access.write) < 0:
             return -1
         last = self._wrap(gva + access.size - 1)
-        if (last ^ gva) & _PAGE and self.page_of(last & _PAGE, access, access.write) < 0:
-            return -1
-        return 0
+        if not (last ^ gva) & _PAGE or self._cached(last, access):
+            return 0
+        return min(self.page_of(last & _PAGE, access, access.write), 0)
+
+    def _cached(self, gva: int, access: Access) -> bool:
+        """The TLB lets this access be made."""
+        n, space = _INDEX[access.privilege], self.tlb.space
+        return gva >> 12 in (space.writes[n] if access.write else space.reads[n])
 
     def _wrap(self, gva: int) -> int:
         return gva & (_WRAP64 if self.words[_EFER] & (1 << 10) else _WRAP32)
@@ -249,6 +261,7 @@ class Cpu:
 
     def walk_load(self, physical: int, width: int, level: str) -> int:
         """Read a paging-structure entry."""
+        self.walk_references += 1
         if self.on_walk_load is not None:
             self.on_walk_load(level, physical)
         return self.load_physical(physical, width)

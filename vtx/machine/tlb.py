@@ -7,12 +7,12 @@ not know how translations are made.
 Source: SDM 3A, Caching Translation Information; SDM 3C, Caching Translation Information.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, MutableMapping
 
 from vtx.isa.program import Privilege
 
 PRIVILEGES = tuple(Privilege)
-PageMap = dict[int, int]
+PageMap = MutableMapping[int, int]
 """Linear page number -> host offset of the page."""
 
 
@@ -31,6 +31,10 @@ class AddressSpace:
         yield from self.reads
         yield from self.writes
         yield from self.fetch
+
+    def is_global(self, page: int) -> bool:
+        """The page was translated as a global one."""
+        return page in self.global_pages
 
     def forget_page(self, gva: int) -> None:
         page = gva >> 12
@@ -120,7 +124,7 @@ class Tlb:
         for (tag_vpid, tag_pcid, _), space in self._spaces.items():
             if tag_vpid != vpid:
                 continue
-            if pcid is None or tag_pcid == pcid or page in space.global_pages:
+            if pcid is None or tag_pcid == pcid or space.is_global(page):
                 space.forget_page(gva)
 
     def protect(self, host_page: int) -> None:

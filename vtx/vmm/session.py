@@ -5,7 +5,6 @@ VMM. The VMM's session is in vtx.vmm.virtual.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Protocol
 
@@ -15,7 +14,6 @@ from vtx.engine.run import Ended, Runner
 from vtx.isa.layout import GPR_NAMES, SEGMENT_NAMES
 from vtx.machine.bus import Bus
 from vtx.machine.computer import Computer, apply_boot_state
-from vtx.machine.cpu import Cpu
 from vtx.machine.loader import BootState
 from vtx.machine.platform import Platform
 from vtx.machine.state import State
@@ -86,47 +84,6 @@ def hash_memory(bus: Bus, size: int) -> str:
     return digest.hexdigest()
 
 
-@dataclass
-class WalkLog:
-    """Page-walk references per TLB miss, counted from the walker's own log."""
-
-    misses: int = 0
-    references: int = 0
-    minimum: int = 0
-    maximum: int = 0
-    _current: int = field(default=0, repr=False)
-
-    def attach(self, cpu: Cpu) -> None:
-        """Count the walks of `cpu` from now on."""
-        translate = cpu.translator
-
-        def counted(gva: int, access: int) -> tuple[int, int] | None:
-            self._current = 0
-            found = translate(gva, access)
-            if found is not None and self._current:
-                self._note(self._current)
-            return found
-
-        def reference(level: str, physical: int) -> None:
-            self._current += 1
-
-        cpu.translator = counted
-        cpu.on_walk_load = reference
-
-    def _note(self, count: int) -> None:
-        self.misses += 1
-        self.references += count
-        self.minimum = min(self.minimum or count, count)
-        self.maximum = max(self.maximum, count)
-
-    def summary(self) -> dict[str, float]:
-        """misses, and the minimum, maximum and mean number of references per miss."""
-        mean = round(self.references / self.misses, 3) if self.misses else 0.0
-        return {
-            "misses": self.misses, "min": self.minimum, "max": self.maximum, "mean": mean,
-        }  # fmt: skip
-
-
 class _Observed:
     """The platform as a source of interrupts, with each one noted in a trace."""
 
@@ -160,8 +117,7 @@ class BareSession:
         self.computer = computer
         apply_boot_state(computer.cpu, boot)
         self.engine = make_engine(engine, computer.cpu, computer.features)
-        self.walks = WalkLog()
-        self.walks.attach(computer.cpu)
+        self.walks = computer.cpu.walks
         source: InterruptSource = computer.platform
         if trace is not None:
             source = _Observed(computer, trace)

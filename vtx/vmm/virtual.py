@@ -8,6 +8,7 @@ from vtx.machine.computer import Computer, Sink, apply_boot_state
 from vtx.machine.cpu_model import CpuModel
 from vtx.machine.loader import BootState, load_image
 from vtx.machine.memory import PhysicalMemory
+from vtx.machine.walk_counts import WalkCounts
 from vtx.trace import Event
 from vtx.vmm.base import Vmm
 from vtx.vmm.ending import Ending
@@ -15,7 +16,7 @@ from vtx.vmm.frames import POOL_BYTES, FramePool, OutOfFramesError, ScatteredFra
 from vtx.vmm.observe import Observer
 from vtx.vmm.port import Port, VmxError
 from vtx.vmm.probing import GuestProbes, resolve_probes
-from vtx.vmm.session import WalkLog, guest_registers, hash_memory
+from vtx.vmm.session import guest_registers, hash_memory
 from vtx.vmm.vm import VirtualMachine
 
 EventSink = Callable[[Event], None]
@@ -30,7 +31,7 @@ class VirtualSession:
 
     vmm: Vmm
     vm: VirtualMachine
-    walks: WalkLog
+    walks: WalkCounts
 
     @classmethod
     def start(
@@ -66,12 +67,10 @@ class VirtualSession:
             ram_size=ram_size, name=name,
         )  # fmt: skip
         apply_boot_state(vm.soft, boot)
-        walks = WalkLog()
-        walks.attach(computer.cpu)
         pool = FramePool(computer.memory, HOST_LOW, POOL_BYTES)
         vmm = style(Port(computer, executor), vm, pool)
         vmm.start()
-        session = cls(vmm, vm, walks)
+        session = cls(vmm, vm, computer.cpu.walks)
         if trace is not None:
             session.observe(trace, boot, probes)
         return session

@@ -18,7 +18,9 @@ _NAMES = (
     "scratch", "scratch_high",  # a value that a slow load returns
     "ram_read", "ram_write", "ram_pages",  # per physical page its host address, or 0
     "until",  # retired instructions when the budget is used up
-    "walk_references", "walk_observed",
+    "walk_references", "walk_observed",  # of the walk being made; Python has to see it
+    "walk_misses", "walk_total", "walk_least", "walk_most",  # walks made, their references
+    "on_page",  # asks which host page a page of RAM is
     "failed",  # how an access or a service ended that did not complete, as machine.cpu has it
     *(f"argument{n}" for n in range(8)),
 )  # fmt: skip
@@ -37,5 +39,10 @@ JUMP_CACHE_ENTRIES = 4096
 TLB_ENTRIES = 256
 """Entries per privilege of {read tag, write tag, host address - gva, spare}, 32 bytes each."""
 TLB_TABLE = TLB_ENTRIES * 32
+TLB_SECOND = 4 * TLB_TABLE
+"""Offset, behind the tables of the four privileges, of the address of the second level; the
+words behind it are the mask of its indices, its entries in use, and how many these may become."""
+TLB_MASK, TLB_COUNT, TLB_LIMIT = TLB_SECOND + 8, TLB_SECOND + 16, TLB_SECOND + 24
+TLB_WORDS = TLB_SECOND // 8 + 4
 NO_TAG = 1
 """A tag that no page has."""

@@ -24,14 +24,15 @@ from vtx.engine.native.context import (
 from vtx.engine.native.library import Library
 from vtx.engine.native.regions import make_regions
 from vtx.engine.native.slow_paths import SlowPaths
-from vtx.engine.native.tlb import NativeTlb
+from vtx.engine.native.tlb import NativeTlb, bulk_functions
 from vtx.engine.native.transitions import NativeRoutines
 from vtx.engine.native.translations import NO_LIMIT, Crossing, Place, Translations
+from vtx.engine.native.walk_counts import NativeWalkCounts
 from vtx.engine.probes import Probes
 from vtx.engine.reference import Reference
 from vtx.isa.key import Key, current_key
 from vtx.isa.layout import SLOT_COUNT, SLOTS
-from vtx.machine.cpu import Cpu
+from vtx.machine.cpu import Cpu, Translator
 from vtx.machine.state import EXECUTOR_WORDS
 from vtx.machine.tlb import AddressSpace
 
@@ -59,10 +60,10 @@ class Native(Reference):
     def __init__(self, cpu: Cpu, features: frozenset[str], *, regions: str | None = None) -> None:
         """`regions` is one of `regions.MODES`; None: what the environment says."""
         self._caches: dict[_CacheName, Any] = {}
-        self._adopt_tlb(cpu)
-        super().__init__(cpu, features)
         self._arena = Arena(_ARENA_SIZE)
         self._library = Library(self._arena)
+        self._adopt_tlb(cpu)
+        super().__init__(cpu, features)
         self._writer = BlockWriter(self._library, self._arena)
         self._regions = make_regions(regions, self._arena, self._library, self._writer)
         self._translations = Translations(
@@ -75,13 +76,16 @@ class Native(Reference):
             self._library.symbols["enter"]
         )
         self._slow = SlowPaths(cpu, self._words)
+        cpu.walks = NativeWalkCounts(self._words, cpu.walks)
         self._routines = NativeRoutines(cpu, self._library, self._words)
         cpu.on_context = self._context_changed
         self._context_changed()
 
     def _adopt_tlb(self, cpu: Cpu) -> None:
         """Give the CPU a TLB that native code can read."""
-        tlb = NativeTlb(self._fetches_forgotten, self._page_protected)
+        memory_hva = ctypes.addressof(ctypes.c_char.from_buffer(cpu.memory))
+        bulk = bulk_functions(self._library.symbols, memory_hva)
+        tlb = NativeTlb(bulk, self._fetches_forgotten, self._page_protected)
         cpu.code.replace_tlb(cpu.tlb, tlb)
         tlb.switch(cpu.tlb.tag)
         cpu.tlb = tlb
@@ -106,9 +110,23 @@ class Native(Reference):
     def call(self, name: str, *args: int) -> tuple[int, ...] | None:
         if self.cpu.breakpoints.watching:
             return super().call(name, *args)  # every access has to be told
+        self._slow.prepare()
         result = self._routines.call(name, args)
         self._slow.raise_error()
         return result
+
+    def _translator(self) -> Translator:
+        generated = super()._translator()
+
+        def translate(gva: int, access: int) -> tuple[int, int] | None:
+            if self.cpu.breakpoints.watching:
+                return generated(gva, access)
+            self._words[CONTEXT["walk_references"]] = 0
+            found = self.call("translate", gva, access)
+            self.cpu.walk_references += self._words[CONTEXT["walk_references"]]
+            return None if found is None else (found[0], found[1])
+
+        return translate
 
     # --- running -----------------------------------------------------------------------------
     def run_block(self, room: int) -> bool:
@@ -147,6 +165,7 @@ class Native(Reference):
         context[CONTEXT["entry"]] = block.hva
         context[CONTEXT["tlb"]] = self._tlb.table_hva
         context[CONTEXT["jump_cache"]] = self._cache()
+        self._slow.prepare()
         status = int(self._enter(self._state_hva))
         words[RETIRED] = until - ctypes.c_int64(context[CONTEXT["budget"]]).value
         self._slow.raise_error()
@@ -159,7 +178,7 @@ class Native(Reference):
         if status == LEFT_RESYNC:
             self.key = current_key(self.cpu.words)
             return True
-        self.settle(self.cpu.status if status == LEFT_BY_MEMORY else status)
+        self.settle(self._words[CONTEXT["failed"]] if status == LEFT_BY_MEMORY else status)
         return True
 
     def _remember(self, block: Block) -> None:

@@ -22,6 +22,7 @@ from vtx.engine.native.relocate import RelocationError, link, unresolved
 from vtx.engine.native.routines import RoutineBody, declaration, entry_text
 from vtx.engine.native.runtime import runtime_text
 from vtx.engine.native.stencil import module_head
+from vtx.engine.native.walks import walks_text
 from vtx.isa.program import routine
 
 _ROOM = 4 << 20
@@ -42,6 +43,7 @@ class Library:
         """Symbol number -> host address less that of the arena, 0 for what is not linked."""
         self._problems: dict[str, CompileError] = {}
         self._link("runtime", runtime_text)
+        self._link("walks", _walks_text)
 
     def number_symbols(self) -> None:
         """Make `addresses` know every symbol that is linked and has a number."""
@@ -97,6 +99,13 @@ class Library:
         hva = self._arena.base + offset
         self.symbols.update(link(code, self._arena.view, offset, hva, self.symbols))
         self._arena.flush(offset, len(code.code))
+
+
+def _walks_text() -> str:
+    head = module_head(set(), set())
+    own = ("@slow_load", "@slow_store", "@slow_probe")
+    kept = [line for line in head.splitlines() if not any(name in line for name in own)]
+    return "\n".join([*kept, walks_text(), METADATA])
 
 
 def _compiled(name: str, text: Callable[[], str]) -> tuple[Any, ...]:

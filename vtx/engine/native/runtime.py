@@ -1,4 +1,4 @@
-"""The native functions that stencils and Python share: entering, leaving, slow paths.
+"""The native functions that stencils and Python share: entering, leaving, physical memory.
 
 Text only. How a slow path is answered is Python's business; the addresses of its functions
 stand in the context.
@@ -46,36 +46,6 @@ done:
   ret i64 %status
 }}
 """
-
-
-def _slow(name: str, field: str, parameters: str, arguments: str, result: str) -> str:
-    return f"""
-define dso_local preserve_mostcc {result} @{name}(ptr %s, {parameters}) noinline cold nounwind {{
-  %fp = {_field(field)}
-  %f = load ptr, ptr %fp
-  %r = call i64 %f({arguments})
-"""
-
-
-_SLOW_LOAD = (
-    _slow("slow_load", "on_load", "i64 %gva, i64 %how", "i64 %gva, i64 %how", "ptr")
-    + f"""
-  %ok = icmp eq i64 %r, 0
-  %value = {_field("scratch")}
-  %p = select i1 %ok, ptr %value, ptr null
-  ret ptr %p
-}}
-"""
-)
-_SLOW_STORE = (
-    _slow("slow_store", "on_store", "i64 %gva, i64 %value, i64 %how",
-          "i64 %gva, i64 %value, i64 %how", "i64")
-    + "  ret i64 %r\n}\n"
-)  # fmt: skip
-_SLOW_PROBE = (
-    _slow("slow_probe", "on_probe", "i64 %gva, i64 %how", "i64 %gva, i64 %how", "i64")
-    + "  ret i64 %r\n}\n"
-)
 
 
 def _physical(name: str, field: str, table: str, parameters: str, arguments: str, fast: str) -> str:
@@ -185,7 +155,7 @@ def runtime_text() -> str:
     assert TYPES
     return "\n".join(
         [
-            _ENTER, _LEAVE, _SLOW_LOAD, _SLOW_STORE, _SLOW_PROBE, _PHYSICAL_LOAD,
-            _PHYSICAL_STORE, _WALK_LOAD, _materialise(), *HELPERS.values(), METADATA,
+            _ENTER, _LEAVE, _PHYSICAL_LOAD, _PHYSICAL_STORE, _WALK_LOAD, _materialise(),
+            *HELPERS.values(), METADATA,
         ]
     )  # fmt: skip

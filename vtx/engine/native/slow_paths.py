@@ -9,17 +9,17 @@ from collections.abc import Callable
 
 from vtx.engine.native.context import CONTEXT
 from vtx.engine.native.lower import SERVICES, WALK_LEVELS, access_of
-from vtx.engine.native.tlb import NativeSpace
 from vtx.isa.layout import SLOTS
-from vtx.machine.cpu import FAULT, STRUCTS, Cpu
-from vtx.machine.tlb import PRIVILEGES
+from vtx.machine.cpu import FAULT, Cpu
 
 _RETIRED = SLOTS["retired"]
 _U64, _I64 = ctypes.c_uint64, ctypes.c_int64
 _Words = ctypes.Array[ctypes.c_uint64]
-_INDEX = {privilege: n for n, privilege in enumerate(PRIVILEGES)}
+_CHUNK = 512
+"""Pages that native code gets to know at once."""
 _UNTIL, _BUDGET, _SCRATCH = CONTEXT["until"], CONTEXT["budget"], CONTEXT["scratch"]
-_FAILED, _TLB, _ARGUMENTS = CONTEXT["failed"], CONTEXT["tlb"], CONTEXT["argument0"]
+_FAILED, _ARGUMENTS = CONTEXT["failed"], CONTEXT["argument0"]
+_OBSERVED = CONTEXT["walk_observed"]
 
 
 class SlowPaths:
@@ -43,6 +43,7 @@ class SlowPaths:
         self._answer("on_physical_store", self._physical_store, 3)
         self._answer("on_walk_load", self._walk_load, 2)
         self._answer("on_service", self._service, 1)
+        self._answer("on_page", self._page, 1)
         words[CONTEXT["ram_read"]] = ctypes.addressof(self._ram_read)
         words[CONTEXT["ram_write"]] = ctypes.addressof(self._ram_write)
         words[CONTEXT["ram_pages"]] = pages
@@ -65,6 +66,11 @@ class SlowPaths:
         self._kept.append(pointer)
         self._words[CONTEXT[name]] = ctypes.cast(pointer, ctypes.c_void_p).value or 0
 
+    def prepare(self) -> None:
+        """Native code is about to be entered."""
+        self._words[_OBSERVED] = self._cpu.on_walk_load is not None
+        self.refresh()
+
     def raise_error(self) -> None:
         """Raise what went wrong while native code ran."""
         error, self._error = self._error, None
@@ -84,51 +90,16 @@ class SlowPaths:
 
     # --- linear memory -----------------------------------------------------------------------
     def _load(self, gva: int, how: int) -> int:
-        cpu, width = self._cpu, how & 0xFF
-        access = access_of(how)
-        space = cpu.tlb.space
-        pages = (space.writes if access.write else space.reads)[_INDEX[access.privilege]]
-        inside = gva & 0xFFF
-        whole = inside <= 4096 - (width >> 3)
-        host = pages.get(gva >> 12) if whole else None
-        if host is None:
-            self._tell_time()
-            value = cpu.load_slow(gva, width, access)
-            if value < 0:
-                return -1
-            host = pages.get(gva >> 12)
-        else:
-            value = STRUCTS[width].unpack_from(cpu.memory, host + inside)[0]
+        self._tell_time()
+        value = self._cpu.load_slow(gva, how & 0xFF, access_of(how))
+        if value < 0:
+            return -1
         self._words[_SCRATCH] = value
-        if host is not None:
-            self._enter(space, gva, access.privilege, host, access.write)
         return 0
 
-    def _enter(self, space: object, gva: int, privilege: object, host: int, write: bool) -> None:
-        assert isinstance(space, NativeSpace)
-        index = _INDEX[privilege]  # type: ignore[index]
-        space.enter(gva >> 12, index, self._memory_hva + host, write=write)
-
     def _store(self, gva: int, value: int, how: int) -> int:
-        cpu, width = self._cpu, how & 0xFF
-        access = access_of(how)
-        space = cpu.tlb.space
-        pages = space.writes[_INDEX[access.privilege]]
-        inside = gva & 0xFFF
-        whole = inside <= 4096 - (width >> 3)
-        host = pages.get(gva >> 12) if whole else None
-        result = 0
-        if host is None:
-            self._tell_time()
-            result = cpu.store_slow(gva, value, width, access)
-            if result < 0:
-                return -1
-            host = pages.get(gva >> 12)
-        else:
-            STRUCTS[width].pack_into(cpu.memory, host + inside, value)
-        if host is not None:
-            self._enter(space, gva, access.privilege, host, True)
-        return result
+        self._tell_time()
+        return self._cpu.store_slow(gva, value, how & 0xFF, access_of(how))
 
     def _probe(self, gva: int, how: int) -> int:
         self._tell_time()
@@ -137,28 +108,35 @@ class SlowPaths:
     # --- physical memory ---------------------------------------------------------------------
     def _physical_load(self, hpa: int, width: int) -> int:
         value = self._cpu.load_physical(hpa, width)
-        self._know(hpa)
+        self._page(hpa)
         return value - (1 << 64) if value >> 63 else value
 
     def _physical_store(self, hpa: int, value: int, width: int) -> int:
         self._cpu.store_physical(hpa, value & ((1 << width) - 1), width)
-        self._know(hpa)
+        self._page(hpa)
         return 0
 
-    def _know(self, hpa: int) -> None:
-        """Let native code reach the page of `hpa` itself, if it is RAM."""
-        cpu, page = self._cpu, hpa >> 12
-        if cpu.bus.layout_version != self._layout:
+    def _page(self, hpa: int) -> int:
+        """Let native code reach RAM around `hpa` itself, but for pages that are watched."""
+        cpu = self._cpu
+        self.refresh()
+        first = hpa >> 12 & -_CHUNK
+        for page in range(first, min(first + _CHUNK, self._pages)):
+            host = cpu.bus.ram_offset(page << 12)
+            if host < 0:
+                continue
+            self._page_of_host[host] = page
+            self._ram_read[page] = self._memory_hva + host
+            if host not in cpu.code.pages:
+                self._ram_write[page] = self._memory_hva + host
+        return 0
+
+    def refresh(self) -> None:
+        """Forget which pages are RAM if that has changed."""
+        if self._cpu.bus.layout_version != self._layout:
             ctypes.memset(self._ram_read, 0, ctypes.sizeof(self._ram_read))
             ctypes.memset(self._ram_write, 0, ctypes.sizeof(self._ram_write))
-            self._layout = cpu.bus.layout_version
-        host = cpu.bus.ram_offset(hpa)
-        if host < 0 or page >= self._pages:
-            return
-        self._page_of_host[host] = page
-        self._ram_read[page] = self._memory_hva + host
-        if host not in cpu.code.pages:
-            self._ram_write[page] = self._memory_hva + host
+            self._layout = self._cpu.bus.layout_version
 
     def _walk_load(self, hpa: int, level: int) -> int:
         if self._cpu.on_walk_load is not None:
@@ -174,7 +152,9 @@ class SlowPaths:
         count = len(service.params)
         result = cpu.services[service](*words[_ARGUMENTS : _ARGUMENTS + count])
         if isinstance(result, tuple):
-            words[_ARGUMENTS : _ARGUMENTS + len(result)] = result
+            for place, value in enumerate(result, _ARGUMENTS):
+                words[place] = value
         elif result is not None:
             words[_ARGUMENTS] = result
+        self.refresh()
         return 0

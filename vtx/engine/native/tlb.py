@@ -1,72 +1,197 @@
-"""The TLB in a form that native code reads: the dictionaries of `machine.tlb` plus one table.
+"""The TLB in a form that native code reads and fills.
 
-The table of an address space holds some of what its dictionaries hold and never more, so
-whatever forgets an entry there forgets it here. It does not know how translations are made.
+An address space's data translations are kept in two levels in native memory. The first is the
+table that stencils look into; it forgets whatever collides. The second is a hash table that
+forgets only what is flushed, so native code misses exactly where the dictionaries of
+`machine.tlb` would miss; here it stands in for them. Translations for fetching stay in
+dictionaries. How translations are made is not known.
 """
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
-from vtx.engine.native.context import NO_TAG, TLB_ENTRIES
-from vtx.machine.tlb import PRIVILEGES, AddressSpace, Tlb
+from vtx.engine.native.context import (
+    NO_TAG,
+    TLB_COUNT,
+    TLB_ENTRIES,
+    TLB_LIMIT,
+    TLB_MASK,
+    TLB_SECOND,
+    TLB_WORDS,
+)
+from vtx.engine.native.walks import HASH
+from vtx.machine.tlb import PRIVILEGES, AddressSpace, PageMap, Tlb
 
-_WORDS = len(PRIVILEGES) * TLB_ENTRIES * 4
-_Table = ctypes.c_uint64 * _WORDS
-_EMPTY = _Table(*([NO_TAG, NO_TAG, 0, 0] * (_WORDS // 4)))
-_SIZE = ctypes.sizeof(_EMPTY)
+_FIRST_WORDS = TLB_SECOND // 8
+_Table = ctypes.c_uint64 * TLB_WORDS
+_EMPTY = (ctypes.c_uint64 * _FIRST_WORDS)(*([NO_TAG, NO_TAG, 0, 0] * (_FIRST_WORDS // 4)))
+_SECOND, _MASK, _COUNT, _LIMIT = TLB_SECOND // 8, TLB_MASK // 8, TLB_COUNT // 8, TLB_LIMIT // 8
+_SMALLEST = 1024
+"""Entries of the second level to begin with: {key, host to read, host to write, flags}."""
+_READ, _WRITE, _FLAGS = 1, 2, 3
+_GLOBAL = 1
 _PAGE_BITS, _WRAP = 12, (1 << 64) - 1
 
 
+@dataclass(frozen=True)
+class Bulk:
+    """Native functions that work on all translations of a space, given its table's address."""
+
+    forget_local: Callable[[int], int]
+    forget_writes: Callable[[int, int], int]
+    memory_hva: int
+    """Host address of the machine's memory."""
+
+
+def bulk_functions(symbols: dict[str, int], memory_hva: int) -> Bulk:
+    """The functions among the linked ones."""
+    word = ctypes.c_uint64
+    one, two = ctypes.CFUNCTYPE(word, word), ctypes.CFUNCTYPE(word, word, word)
+    return Bulk(one(symbols["tlb_forget_local"]), two(symbols["tlb_forget_writes"]), memory_hva)
+
+
+class Pages(PageMap):
+    """One privilege's translations to read, or to write, as a map from page to host offset."""
+
+    __slots__ = ("_field", "_low", "_space")
+
+    def __init__(self, space: "NativeSpace", privilege: int, field: int) -> None:
+        self._space, self._low, self._field = space, privilege << 1 | 1, field
+
+    def get(self, page: int, default: int | None = None) -> int | None:  # type: ignore[override]
+        at = self._space.find(page << 3 | self._low)
+        hva = self._space.second[at + self._field]
+        return hva - self._space.memory_hva if hva else default
+
+    def __getitem__(self, page: int) -> int:
+        host = self.get(page)
+        if host is None:
+            raise KeyError(page)
+        return host
+
+    def __setitem__(self, page: int, host: int) -> None:
+        at = self._space.make(page << 3 | self._low)
+        self._space.second[at + self._field] = self._space.memory_hva + host
+
+    def __delitem__(self, page: int) -> None:
+        self[page]
+        self._space.second[self._space.find(page << 3 | self._low) + self._field] = 0
+
+    def __iter__(self) -> Iterator[int]:
+        second = self._space.second
+        for at in range(0, len(second), 4):
+            if second[at] & 7 == self._low and second[at + self._field]:
+                yield second[at] >> 3
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
 class NativeSpace(AddressSpace):
-    """One tag's translations, with their table for native code."""
+    """One tag's translations."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.table = _Table.from_buffer_copy(_EMPTY)
+    def __init__(self, bulk: Bulk) -> None:
+        self._bulk = bulk
+        self.memory_hva = bulk.memory_hva
+        self.table = _Table()
         self.table_hva = ctypes.addressof(self.table)
+        self._new_second(_SMALLEST)
+        super().__init__()
+        self.reads = tuple(Pages(self, n, _READ) for n in range(len(PRIVILEGES)))
+        self.writes = tuple(Pages(self, n, _WRITE) for n in range(len(PRIVILEGES)))
+        self.forget_table()
 
-    def enter(self, page: int, privilege: int, hva: int, *, write: bool) -> None:
-        """Let native code find linear page number `page` at host address `hva`."""
-        table, at = self.table, self._at(page, privilege)
-        gva = page << _PAGE_BITS
-        distance = (hva - gva) & _WRAP
-        if table[at + 2] != distance:
-            table[at] = table[at + 1] = NO_TAG
-            table[at + 2] = distance
-        other = at if write else at + 1
-        if table[other] != gva:
-            table[other] = NO_TAG
-        table[at + write] = gva
+    # --- the second level ----------------------------------------------------------------------
+    def find(self, key: int) -> int:
+        """Index of the first word of a key's entry, or of the empty one where it would be."""
+        second, mask = self.second, self._mask
+        n = (key * HASH & _WRAP) >> 32
+        while True:
+            at = (n & mask) << 2
+            known = second[at]
+            if known == key or not known:
+                return at
+            n += 1
 
-    @staticmethod
-    def _at(page: int, privilege: int) -> int:
-        return (privilege * TLB_ENTRIES + page % TLB_ENTRIES) * 4
+    def make(self, key: int) -> int:
+        """As `find`, and the entry belongs to the key now."""
+        at = self.find(key)
+        if self.second[at] != key:
+            if self.table[_COUNT] >= self.table[_LIMIT]:
+                self._grow()
+                at = self.find(key)
+            self.second[at] = key
+            self.table[_COUNT] += 1
+        return at
+
+    def _new_second(self, entries: int) -> None:
+        self.second = (ctypes.c_uint64 * (4 * entries))()
+        self._mask = entries - 1
+        table = self.table
+        table[_SECOND], table[_MASK] = ctypes.addressof(self.second), self._mask
+        table[_COUNT], table[_LIMIT] = 0, entries // 2
+
+    def _grow(self) -> None:
+        """Make room, dropping entries that say nothing any more."""
+        old = self.second
+        live = [at for at in range(0, len(old), 4) if old[at + _READ] or old[at + _WRITE]]
+        entries = _SMALLEST
+        while entries < 4 * len(live):
+            entries *= 2
+        self._new_second(entries)
+        for at in live:
+            new = self.find(old[at])
+            for n in range(4):
+                self.second[new + n] = old[at + n]
+        self.table[_COUNT] = len(live)
+
+    # --- forgetting --------------------------------------------------------------------------
+    def is_global(self, page: int) -> bool:
+        if page in self.global_pages:
+            return True
+        return any(
+            self.second[self.find(page << 3 | n << 1 | 1) + _FLAGS] & _GLOBAL
+            for n in range(len(PRIVILEGES))
+        )
 
     def forget_page(self, gva: int) -> None:
-        super().forget_page(gva)
         page = gva >> _PAGE_BITS
+        for fetch in self.fetch:
+            fetch.pop(page, None)
+        self.global_pages.discard(page)
         for privilege in range(len(PRIVILEGES)):
-            at = self._at(page, privilege)
+            at = self.find(page << 3 | privilege << 1 | 1)
+            self.second[at + _READ] = self.second[at + _WRITE] = self.second[at + _FLAGS] = 0
+            at = (privilege * TLB_ENTRIES + page % TLB_ENTRIES) * 4
             self.table[at] = self.table[at + 1] = NO_TAG
 
     def forget_all(self) -> None:
-        super().forget_all()
+        for fetch in self.fetch:
+            fetch.clear()
+        self.global_pages.clear()
+        if self._mask >= 4 * _SMALLEST:
+            self._new_second(_SMALLEST)
+        elif self.table[_COUNT]:
+            ctypes.memset(self.second, 0, ctypes.sizeof(self.second))
+            self.table[_COUNT] = 0
         self.forget_table()
 
     def forget_local(self) -> None:
-        super().forget_local()
+        keep = self.global_pages
+        for fetch in self.fetch:
+            for page in [page for page in fetch if page not in keep]:
+                del fetch[page]
+        self._bulk.forget_local(self.table_hva)
         self.forget_table()
 
     def forget_table(self) -> None:
-        """Empty the table only; it is filled again from the dictionaries."""
-        ctypes.memmove(self.table, _EMPTY, _SIZE)
+        """Empty the first level only; it is filled again from the second."""
+        ctypes.memmove(self.table, _EMPTY, TLB_SECOND)
 
     def forget_writes_to(self, host_page: int) -> None:
         """Withdraw the right to write a host page."""
-        for privilege, pages in enumerate(self.writes):
-            for page in [page for page, host in pages.items() if host == host_page]:
-                del pages[page]
-                self.table[self._at(page, privilege) + 1] = NO_TAG
+        self._bulk.forget_writes(self.table_hva, self.memory_hva + host_page)
 
 
 class NativeTlb(Tlb):
@@ -77,13 +202,16 @@ class NativeTlb(Tlb):
     """
 
     def __init__(
-        self, on_flush: Callable[[AddressSpace], None], on_protect: Callable[[int], None]
+        self,
+        bulk: Bulk,
+        on_flush: Callable[[AddressSpace], None],
+        on_protect: Callable[[int], None],
     ) -> None:
-        self._on_flush, self._on_protect = on_flush, on_protect
+        self._bulk, self._on_flush, self._on_protect = bulk, on_flush, on_protect
         super().__init__()
 
     def new_space(self) -> AddressSpace:
-        return _Noted(self._on_flush)
+        return _Noted(self._bulk, self._on_flush)
 
     @property
     def table_hva(self) -> int:
@@ -102,8 +230,8 @@ class NativeTlb(Tlb):
 class _Noted(NativeSpace):
     """Tells when code that was found through it may be somewhere else."""
 
-    def __init__(self, on_flush: Callable[[AddressSpace], None]) -> None:
-        super().__init__()
+    def __init__(self, bulk: Bulk, on_flush: Callable[[AddressSpace], None]) -> None:
+        super().__init__(bulk)
         self._on_flush = on_flush
 
     def forget_page(self, gva: int) -> None:

@@ -32,11 +32,13 @@ class NativeRoutines:
         """
         function, count = self._entries.get(name) or self._find(name)
         words = self._words
+        outer = words[_UNTIL], words[_BUDGET]  # native code may be waiting for Python
         words[_UNTIL] = words[_RETIRED]
         words[_BUDGET] = 0
-        if args:
-            words[_ARGUMENTS : _ARGUMENTS + len(args)] = args
+        for place, value in enumerate(args, _ARGUMENTS):
+            words[place] = value
         status = function(self._state_hva)
+        words[_UNTIL], words[_BUDGET] = outer
         if status:
             self._cpu.status = words[_FAILED] if status == LEFT_BY_MEMORY else status
             return None
