@@ -37,8 +37,9 @@ from vtx.machine.state import EXECUTOR_WORDS
 from vtx.machine.tlb import AddressSpace
 
 _ARENA_SIZE = 64 << 20
-_QUANTUM = 2_000_000
-"""Instructions after which Python may look at signals."""
+_QUANTUM = 2_000_003
+"""Instructions after which Python may look at signals. It is prime, so that the budget does not
+always end at the same place of a loop."""
 _JumpCache = ctypes.c_uint64 * (2 * JUMP_CACHE_ENTRIES)
 _NOWHERE = 0x8000_0000_0000_0001
 """An instruction pointer that no jump has: it is not canonical."""
@@ -133,6 +134,8 @@ class Native(Reference):
         """Run native blocks until something else has to happen, at most `room` instructions."""
         if self.cpu.breakpoints.watching:
             return super().run_block(room)  # every access has to be told
+        if self._regions.waiting:
+            self._regions.collect()
         words = self.cpu.words
         until = words[RETIRED] + min(room, _QUANTUM)
         status, sampled = -1, False
@@ -151,7 +154,7 @@ class Native(Reference):
                 self._see(block)
             status = self._run(block, until)
             if status == LEFT_BUDGET and not sampled:
-                self._see(self._translated(self._place()))
+                self._sample()
             sampled = sampled or status in (LEFT_BUDGET, LEFT_REGION_BUDGET)
             if status not in (LEFT_MISS, LEFT_BUDGET, LEFT_REGION_BUDGET):
                 return self._after(status)
@@ -216,6 +219,12 @@ class Native(Reference):
         """`block`, at RIP, runs next. Where budgets end, much time is spent."""
         if block is not None and not block.single and not block.crosses:
             self._regions.see(block, self._place(), self._pieces_at)
+
+    def _sample(self) -> None:
+        """The budget ends here. Nothing is fetched for it: that could be seen."""
+        key, gva = self.key, (self.cpu.words[RIP] + self._code_segment()[0])
+        if gva >> 12 in self._tlb.space.fetch[0 if key.cpl == 3 else 1]:
+            self._see(self._translated(self._place()))
 
     def _pieces_at(self, ip: int) -> list[Piece]:
         """The translated block at `ip`, if it is on the page of RIP."""
