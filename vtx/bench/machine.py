@@ -1,5 +1,6 @@
 """vtx itself as a contestant: a kernel in one style on one engine, in this process."""
 
+import gc
 from dataclasses import dataclass
 
 from vtx.bench.clock import WALL, Clock
@@ -48,6 +49,7 @@ def run_kernel(
 ) -> Run:
     """Run the kernel to its end; building the machine is not timed. Raises RunError."""
     launched = launch_kernel(image, iterations, style, engine)
+    gc.collect()  # the machine of the run before is not this one's work
     started = clock.own()
     ending = drive(launched.session, None)
     seconds = clock.own() - started

@@ -4,6 +4,7 @@ The loop below uses nothing but vtx.vmm.port: enter, ask why the guest left, ans
 the instruction. What it costs is what an exit to Python costs before a VMM does anything.
 """
 
+import gc
 from dataclasses import dataclass
 
 from vtx.bench.clock import WALL, Clock
@@ -41,6 +42,7 @@ class PortMachine(AnyVariant):
                 raise RunError(f"{image.kernel.name} {self.name}: ended before its loop was met")
         port = session.vmm.port
         port.vmwrite("PREEMPTION_TIMER_VALUE", _NEVER)
+        gc.collect()
         started = self.clock.own()
         answered = answer_cpuid(port)
         return Run(self.clock.own() - started, before + answered)

@@ -21,6 +21,7 @@ Progress = Callable[[int, int, str], None]
 _MOST_ITERATIONS = 1 << 31
 _FIRST_GUESS = 4
 _MOST_GROWTH = 64
+_MOST_PATIENCE = 5
 
 
 @dataclass(frozen=True)
@@ -155,14 +156,16 @@ def _iterations_for(lane: Lane, effort: Effort, referee: _Referee) -> int:
     """Iterations that take about the wished time: more and more until it can be measured."""
     _run(lane, 1, referee)  # whatever is slow the first time only
     start = _run(lane, 1, referee).seconds
+    # What starting takes varies, too: it must not drown what the iterations take.
+    wished = max(effort.seconds, min(start, _MOST_PATIENCE * effort.seconds))
     many = lane.many
     while True:
         seconds = _run(lane, many, referee).seconds - start
-        if seconds >= effort.seconds / 4 or many >= _MOST_ITERATIONS:
+        if seconds >= wished / 4 or many >= _MOST_ITERATIONS:
             break
-        growth = effort.seconds / max(seconds, effort.seconds / _MOST_GROWTH)
+        growth = wished / max(seconds, wished / _MOST_GROWTH)
         many = min(int(many * growth), _MOST_ITERATIONS)
-    return max(2, int(many * min(1.0, effort.seconds / max(seconds, 1e-9))))
+    return max(2, int(many * min(1.0, wished / max(seconds, 1e-9))))
 
 
 def _with_iterations(lane: Lane, row: Row) -> tuple[Lane, Row]:

@@ -54,10 +54,18 @@ def test_start_up_is_not_in_the_seconds_of_an_iteration() -> None:
 
 
 def test_iterations_are_chosen_so_that_a_run_takes_the_wished_time() -> None:
-    quick, slow = run(Played("quick", cost=1e-7), kernels=KERNELS[:1]), run(Played("slow", cost=9))
+    (quick,) = run(Played("quick", cost=1e-7, start=0.0), kernels=KERNELS[:1]).rows
+    (slow,) = run(Played("slow", cost=9.0), kernels=KERNELS[:1]).rows
 
-    assert 0.1 < quick.rows[0].iterations * 3e-7 < 0.7
-    assert slow.rows[0].iterations == 1
+    assert quick.iterations * 3e-7 == pytest.approx(0.3, rel=0.1)
+    assert slow.iterations == 1
+
+
+def test_who_takes_long_to_start_runs_longer_within_reason() -> None:
+    (slow, slower) = run(Played("a", start=1.0), Played("b", start=60.0), kernels=KERNELS[:1]).rows
+
+    assert slow.iterations * 3e-3 == pytest.approx(1.0, rel=0.1)
+    assert slower.iterations * 3e-3 == pytest.approx(1.5, rel=0.1)
 
 
 def test_every_round_has_a_run_of_everyone() -> None:
