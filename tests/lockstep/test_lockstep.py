@@ -3,7 +3,8 @@
 Generated programs run on two engines in slices of random length; behind each slice all state,
 all of RAM and the reason for stopping must agree. A failure prints a program made as small as
 possible. `-m campaign` runs many: VTX_LOCKSTEP_PROGRAMS says how many, VTX_LOCKSTEP_SEED the
-first seed, VTX_LOCKSTEP_PAIR the engines ("reference native").
+first seed, VTX_LOCKSTEP_PAIR the engines ("reference native";
+"regions" is native with every block that is met twice compiled into a region).
 """
 
 import os
@@ -27,9 +28,10 @@ NATIVE = pytest.mark.skipif(not native_is_there(), reason="the native engine is 
 PAIRS = [
     pytest.param(("reference", "evaluate"), id="evaluate"),
     pytest.param(("reference", "native"), id="native", marks=NATIVE),
+    pytest.param(("reference", "regions"), id="regions", marks=NATIVE),
 ]
-MANY = {"evaluate": 6, "native": 10}
-MANY_GUESTS = {"evaluate": 1, "native": 3}
+MANY = {"evaluate": 6, "native": 10, "regions": 2}
+MANY_GUESTS = {"evaluate": 1, "native": 3, "regions": 1}
 FOUND = {
     # xor byte [the next instruction], 0x40; add eax, 0x71: the flags of the XOR are not dead
     "flags behind a write into the code that follows": ("8034250900010040", "83c071"),
@@ -123,7 +125,7 @@ def campaign_pairs() -> Sequence[tuple[str, str]]:
 @pytest.mark.parametrize("as_guests", [False, True], ids=["bare", "guests"])
 @pytest.mark.parametrize("pair", campaign_pairs())
 def test_many_programs_do_the_same_on_two_engines(pair: tuple[str, str], as_guests: bool) -> None:
-    if "native" in pair and not native_is_there():
+    if {"native", "regions"} & set(pair) and not native_is_there():
         pytest.skip("the native engine is not there")
     many = int(os.environ.get("VTX_LOCKSTEP_PROGRAMS", "2000"))
     first = int(os.environ.get("VTX_LOCKSTEP_SEED", "1000000"))
