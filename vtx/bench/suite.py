@@ -165,7 +165,7 @@ def _iterations_for(lane: Lane, effort: Effort, referee: _Referee) -> int:
             break
         growth = wished / max(seconds, wished / _MOST_GROWTH)
         many = min(int(many * growth), _MOST_ITERATIONS)
-    return max(2, int(many * min(1.0, wished / max(seconds, 1e-9))))
+    return min(max(2, int(many * wished / max(seconds, 1e-9))), _MOST_ITERATIONS)
 
 
 def _with_iterations(lane: Lane, row: Row) -> tuple[Lane, Row]:
