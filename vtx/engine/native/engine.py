@@ -8,6 +8,7 @@ import ctypes
 from contextlib import suppress
 from typing import Any
 
+from vtx.engine.families import load_all
 from vtx.engine.generate import RETIRED, RIP
 from vtx.engine.native.arena import Arena, ArenaFullError
 from vtx.engine.native.blocks import Block, BlockWriter, Piece
@@ -60,6 +61,7 @@ class Native(Reference):
 
     def __init__(self, cpu: Cpu, features: frozenset[str], *, regions: str | None = None) -> None:
         """`regions` is one of `regions.MODES`; None: what the environment says."""
+        load_all()  # the library compiles routines of the algebra
         self._caches: dict[_CacheName, Any] = {}
         self._arena = Arena(_ARENA_SIZE)
         self._library = Library(self._arena)
