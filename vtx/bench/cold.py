@@ -97,15 +97,17 @@ class Cold:
             )  # fmt: skip
         except subprocess.TimeoutExpired:
             raise RunError(f"{who}: not done after {TIMEOUT:.0f} s") from None
-        return _told(done.stdout, who)
+        return told_by_child(done.stdout, done.stderr, who)
 
 
-def _told(output: bytes, who: str) -> Run:
-    """The run that a child told of."""
+def told_by_child(output: bytes, complaints: bytes, who: str) -> Run:
+    """The run that a child told of. Raises RunError where it failed, or told nothing."""
     try:
         told: dict[str, Any] = json.loads(output)
     except ValueError:
-        raise RunError(f"{who}: its process ended without a result") from None
+        lines = complaints.decode(errors="replace").split("\n")
+        last = next((line.strip() for line in reversed(lines) if line.strip()), "no word")
+        raise RunError(f"{who}: its process ended without a result: {last}") from None
     if "error" in told:
         raise RunError(told["error"])
     return Run(told["seconds"], told["checksum"], told["retired"])

@@ -11,7 +11,7 @@ import pytest
 import asm
 from tests.vtx.bench.images import BENCH
 from vtx.bench.bochs import Bochs, bochs_problem, disk_image
-from vtx.bench.cold import Cold
+from vtx.bench.cold import Cold, told_by_child
 from vtx.bench.contestant import RunError, parse_checksum
 from vtx.bench.contestants import vtx_contestants
 from vtx.bench.image import KernelImage, loaded_bytes
@@ -50,6 +50,13 @@ def test_a_cold_run_is_made_in_another_process(kernel_image: Image) -> None:
 
     here = run_kernel(image, 1, "ept", "reference")
     assert (run.checksum, run.retired) == (here.checksum, here.retired)
+
+
+def test_a_child_that_fails_is_an_error_with_its_last_words() -> None:
+    with pytest.raises(RunError, match="x: its process ended without a result: KeyError: 'y'"):
+        told_by_child(b"", b"Traceback\nKeyError: 'y'\n\n", "x")
+    with pytest.raises(RunError, match="cold bare: ended in halted"):
+        told_by_child(b'{"error": "cold bare: ended in halted"}', b"", "x")
 
 
 def test_only_the_native_engine_runs_the_whole_cold_kernel() -> None:
