@@ -20,6 +20,10 @@ _NAMES = (
     "until",  # retired instructions when the budget is used up
     "walk_references", "walk_observed",  # of the walk being made; Python has to see it
     "walk_misses", "walk_total", "walk_least", "walk_most",  # walks made, their references
+    "directory", "nowhere",  # host addresses: the jump caches of all keys, one that knows nothing
+    "key",  # number of the key that native code went on with, 0 for the one it was entered with
+    "calm", "entered_vmx", "entered_blocking",  # see `between`
+    "attention",  # what is due may have changed
     "on_page",  # asks which host page a page of RAM is
     "failed",  # how an access or a service ended that did not complete, as machine.cpu has it
     *(f"argument{n}" for n in range(8)),
@@ -36,6 +40,10 @@ have changed, a store reached a device or code, an access ended as the CPU's sta
 
 JUMP_CACHE_ENTRIES = 4096
 """Entries of {instruction pointer, code}, 16 bytes each."""
+SINGLE_ENTRIES = 256
+"""Entries behind them of the same kind, for blocks of one instruction that is run alone."""
+DIRECTORY_ENTRIES = 64
+"""Entries of {translations, number of a key, its jump cache, spare}, 32 bytes each."""
 TLB_ENTRIES = 256
 """Entries per privilege of {read tag, write tag, host address - gva, spare}, 32 bytes each."""
 TLB_TABLE = TLB_ENTRIES * 32
@@ -43,6 +51,10 @@ TLB_SECOND = 4 * TLB_TABLE
 """Offset, behind the tables of the four privileges, of the address of the second level; the
 words behind it are the mask of its indices, its entries in use, and how many these may become."""
 TLB_MASK, TLB_COUNT, TLB_LIMIT = TLB_SECOND + 8, TLB_SECOND + 16, TLB_SECOND + 24
-TLB_WORDS = TLB_SECOND // 8 + 4
+TLB_RANGES = TLB_SECOND + 32
+"""Offset of the ranges, each 64 bytes: by privilege, then whether the access is to the stack, then
+whether it writes. What they hold is said in `region_ranges`."""
+RANGES = 16
+TLB_WORDS = TLB_RANGES // 8 + 8 * RANGES
 NO_TAG = 1
 """A tag that no page has."""

@@ -13,10 +13,12 @@ from dataclasses import dataclass
 
 from vtx.engine.native.context import (
     NO_TAG,
+    RANGES,
     TLB_COUNT,
     TLB_ENTRIES,
     TLB_LIMIT,
     TLB_MASK,
+    TLB_RANGES,
     TLB_SECOND,
     TLB_WORDS,
 )
@@ -40,6 +42,7 @@ class Bulk:
 
     forget_local: Callable[[int], int]
     forget_writes: Callable[[int, int], int]
+    widen: Callable[[int], int]
     memory_hva: int
     """Host address of the machine's memory."""
 
@@ -48,7 +51,12 @@ def bulk_functions(symbols: dict[str, int], memory_hva: int) -> Bulk:
     """The functions among the linked ones."""
     word = ctypes.c_uint64
     one, two = ctypes.CFUNCTYPE(word, word), ctypes.CFUNCTYPE(word, word, word)
-    return Bulk(one(symbols["tlb_forget_local"]), two(symbols["tlb_forget_writes"]), memory_hva)
+    return Bulk(
+        one(symbols["tlb_forget_local"]),
+        two(symbols["tlb_forget_writes"]),
+        one(symbols["tlb_widen"]),
+        memory_hva,
+    )
 
 
 class Pages(PageMap):
@@ -71,11 +79,13 @@ class Pages(PageMap):
         return host
 
     def __setitem__(self, page: int, host: int) -> None:
+        self._space.forget_ranges()  # the page may have been another one
         at = self._space.make(page << 3 | self._low)
         self._space.second[at + self._field] = self._space.memory_hva + host
 
     def __delitem__(self, page: int) -> None:
         self[page]
+        self._space.forget_ranges()
         self._space.second[self._space.find(page << 3 | self._low) + self._field] = 0
 
     def __iter__(self) -> Iterator[int]:
@@ -156,6 +166,7 @@ class NativeSpace(AddressSpace):
         )
 
     def forget_page(self, gva: int) -> None:
+        self.forget_ranges()
         page = gva >> _PAGE_BITS
         for fetch in self.fetch:
             fetch.pop(page, None)
@@ -187,11 +198,22 @@ class NativeSpace(AddressSpace):
 
     def forget_table(self) -> None:
         """Empty the first level only; it is filled again from the second."""
+        self.forget_ranges()
         ctypes.memmove(self.table, _EMPTY, TLB_SECOND)
 
     def forget_writes_to(self, host_page: int) -> None:
         """Withdraw the right to write a host page."""
+        self.forget_ranges()
         self._bulk.forget_writes(self.table_hva, self.memory_hva + host_page)
+
+    # --- ranges ------------------------------------------------------------------------------
+    def forget_ranges(self) -> None:
+        """Let regions look into the table."""
+        ctypes.memset(self.table_hva + TLB_RANGES, 0, 64 * RANGES)
+
+    def widen(self) -> None:
+        """Make ranges of the pages around those that regions missed last."""
+        self._bulk.widen(self.table_hva)
 
 
 class NativeTlb(Tlb):
@@ -219,6 +241,12 @@ class NativeTlb(Tlb):
         space = self.space
         assert isinstance(space, NativeSpace)
         return space.table_hva
+
+    def widen(self) -> None:
+        """Make ranges of the pages around those that regions missed last."""
+        space = self.space
+        assert isinstance(space, NativeSpace)
+        space.widen()
 
     def protect(self, host_page: int) -> None:
         for space in self.spaces():

@@ -16,6 +16,7 @@ from vtx.engine.native.context import (
     TLB_SECOND,
 )
 from vtx.engine.native.lower import OF_STACK, OF_WRITE, PRIVILEGE_SHIFT, SIZE_SHIFT
+from vtx.engine.native.region_ranges import ranges_text
 from vtx.isa.layout import SLOTS
 from vtx.isa.program import Privilege
 from vtx.machine import paging
@@ -270,12 +271,21 @@ put:
   %field = shl i64 %write, 3
   %place = add i64 %field, 8
   %hp = getelementptr i8, ptr %e, i64 %place
+  %before = load i64, ptr %hp
   store i64 %hva, ptr %hp
   %fp = getelementptr i8, ptr %e, i64 24
   %f = load i64, ptr %fp
   %f1 = or i64 %f, %flags
   store i64 %f1, ptr %fp
   call void @fill(ptr %t, i64 %gva, i64 %how, i64 %hva)
+  %had = icmp ne i64 %before, 0
+  %other = icmp ne i64 %before, %hva
+  %moved = and i1 %had, %other
+  br i1 %moved, label %drop, label %out, !prof !1
+drop:
+  call void @drop_ranges(ptr %t)
+  br label %out
+out:
   ret void
 }}
 """  # noqa: E501
@@ -602,6 +612,6 @@ def walks_text() -> str:
         [
             "declare { i32, i64, i8 } @routine_translate(ptr, ptr, i64, i64, i8)",
             _KEY, _FIND, _FILL, _CACHED, _RAM, _WALK, _REMEMBER, _PAGES, _COPY, _SLOW_LOAD,
-            _SLOW_STORE, _PROBE_PAGE, _SLOW_PROBE, _FORGET_LOCAL, _FORGET_WRITES,
+            _SLOW_STORE, _PROBE_PAGE, _SLOW_PROBE, _FORGET_LOCAL, _FORGET_WRITES, ranges_text(),
         ]
     )  # fmt: skip
