@@ -150,7 +150,7 @@ def _assemble(
     if not any(section.size for section in sections):
         _raise([_about(name, "there is nothing to assemble: no code and no data")])
     bits = elf_class or (32 if program.modes_used and 64 not in program.modes_used else 64)
-    return Assembly(name, program, laid_out, bits, base, program.warnings)
+    return Assembly(name, program, laid_out, bits, base, program.warnings, tuple(driver.consulted))
 
 
 def _raise(errors: list[Diagnostic]) -> None:

@@ -40,6 +40,8 @@ class Assembler:
         self.program.read_file = self._read_binary
         self.errors: list[Diagnostic] = []
         self.macros: dict[str, macros.Macro] = {}
+        self.consulted: list[Path] = []
+        """Places where files were looked for, in order."""
         self._include = [Path(directory) for directory in include]
         self._files: list[Path] = []
         self._conditions = Conditions(self.program)
@@ -91,6 +93,7 @@ class Assembler:
         here = [self._files[-1].parent] if self._files else [Path()]
         for directory in [*here, *self._include]:
             path = directory / name
+            self.consulted.append(path)
             if path.is_file():
                 return path
         raise SourceError(f"cannot find '{name}'", name=name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from asm.elf import ElfTarget
 from asm.errors import MAX_ERRORS, AssemblyErrors, Diagnostic
@@ -26,6 +27,8 @@ class Assembly:
     elf_class: int
     base: int = DEFAULT_BASE
     warnings: list[Diagnostic] = field(default_factory=list)
+    consulted: tuple[Path, ...] = ()
+    """Places where .include and .incbin looked for files, whether something was there or not."""
     _linked: Executable | None = None
 
     @property

@@ -26,6 +26,11 @@ class Assembled:
     def __init__(self, assembly: Assembly) -> None:
         self._assembly = assembly
 
+    @property
+    def consulted(self) -> tuple[Path, ...] | None:
+        """Files that it depends on besides the source; None if there was something to say."""
+        return None if self._assembly.warnings else self._assembly.consulted
+
     def elf(self) -> bytes:
         """A static executable."""
         return _diagnosed(self._assembly.elf)

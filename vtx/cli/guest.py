@@ -28,7 +28,7 @@ _OPTIONS = (
     click.option("--cpu", default="haswell", show_default=True, metavar="PROFILE"),
     click.option(
         "--engine",
-        type=click.Choice(["auto", "reference", "evaluate"]),
+        type=click.Choice(["auto", "native", "reference", "evaluate"]),
         default="auto",
         show_default=True,
     ),

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vtx.cli.assembled import assemble_source
+from vtx.cli.assembly_cache import executable_of
 from vtx.cli.errors import InputError, remark
 from vtx.cli.files import read_file
 
@@ -34,7 +34,7 @@ def read_image(path: Path, options: SourceOptions) -> bytes:
     """An image's bytes: of the file, or of what its source assembles to. Raises InputError."""
     if path.suffix not in SOURCE_SUFFIXES:
         return read_file(path)
-    return assemble_source(path, options.include, dict(options.defines)).elf()
+    return executable_of(path, options.include, dict(options.defines))
 
 
 def read_module(text: str) -> tuple[bytes, str]:

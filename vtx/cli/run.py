@@ -74,7 +74,11 @@ def run(
     """
     if probes and trace is None:
         raise click.UsageError("--probe writes to a trace; give --trace FILE")
-    options = replace(guest_from(image, kernel, guest).load(vmm), probes=probe_names(probes))
+    options = replace(
+        guest_from(image, kernel, guest).load(vmm),
+        probes=probe_names(probes),
+        hash_memory=bool(stats),
+    )
     result = _run(options, trace, serial_to)
     _report(result)
     if stats:

@@ -12,10 +12,11 @@ NAMES = ("auto", "native", "reference", "evaluate")
 
 def native_problem() -> str | None:
     """Why the native engine cannot be used here; None when it can."""
-    try:
-        from vtx.engine.native.compiler import CompileError, host_compiler
-    except ImportError as error:
-        return str(error)
+    from vtx.engine.native.compiler import CompileError, host_compiler
+    from vtx.engine.native.library import is_kept
+
+    if is_kept():
+        return None  # LLVM takes long to load, and may not be needed
     try:
         host_compiler()
     except CompileError as error:

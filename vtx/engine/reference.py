@@ -85,8 +85,12 @@ class Reference:
 
     def _translator(self) -> Callable[[int, int], tuple[int, int] | None]:
         if self.quick:
-            return self._names.routine("translate")
+            return self._generated_translator
         return lambda gva, access: self._evaluator.call("translate", gva, access)  # type: ignore[return-value]
+
+    def _generated_translator(self, gva: int, access: int) -> tuple[int, int] | None:
+        """`translate`, generated when it is first needed."""
+        return self._names.routine("translate")(gva, access)  # type: ignore[no-any-return]
 
     def settle(self, status: int) -> None:
         """Deliver what a program ended in, until something is ready to run."""

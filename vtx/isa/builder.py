@@ -457,7 +457,7 @@ def routine_(
             verify(program)
             return program
 
-        register_routine(label, build)
+        register_routine(label, build, results)
         return body
 
     return decorate

@@ -235,13 +235,24 @@ class _Verifier:
 
 _BUILDERS: dict[str, Callable[[], Program]] = {}
 _ROUTINES: dict[str, Program] = {}
+_RESULTS: dict[str, tuple[int, ...]] = {}
 
 
-def register_routine(name: str, build: Callable[[], Program]) -> None:
+def register_routine(
+    name: str, build: Callable[[], Program], results: tuple[int, ...] | None = None
+) -> None:
     """Make `name` callable; its program is built when first asked for."""
     if name in _BUILDERS:
         raise ValueError(f"routine {name} is registered twice")
     _BUILDERS[name] = build
+    if results is not None:
+        _RESULTS[name] = results
+
+
+def results_of(name: str) -> tuple[int, ...]:
+    """Widths of a routine's results, if possible without building it."""
+    known = _RESULTS.get(name)
+    return routine(name).results if known is None else known
 
 
 def routine(name: str) -> Program:

@@ -184,15 +184,22 @@ class Bus:
         For loaders, views and tests: no device is touched.
         """
         pieces = []
+        start, end = -1, -1  # of memory that lies together and was not read yet
         while count > 0:
             chunk = min(count, PAGE_SIZE - (gpa & PAGE_MASK))
             offset = self.ram_offset(gpa)
-            pieces.append(
-                b"\xff" * chunk
-                if offset < 0
-                else self.memory.read(offset + (gpa & PAGE_MASK), chunk)
-            )
+            place = offset + (gpa & PAGE_MASK) if offset >= 0 else -1
+            if place != end or place < 0:
+                if start >= 0:
+                    pieces.append(self.memory.read(start, end - start))
+                start = end = place
+            if place < 0:
+                pieces.append(b"\xff" * chunk)
+            else:
+                end = place + chunk
             gpa, count = gpa + chunk, count - chunk
+        if start >= 0:
+            pieces.append(self.memory.read(start, end - start))
         return b"".join(pieces)
 
     def write_bytes(self, gpa: int, data: bytes) -> None:

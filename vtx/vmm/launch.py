@@ -47,6 +47,8 @@ class RunOptions:
     console: Sink | None = None
     console_input: bytes = b""
     on_progress: Callable[[int], None] | None = None
+    hash_memory: bool = True
+    """Whether somebody will look at `RunResult.memory_sha256`; a trace has it in any case."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ class RunResult:
     ended: str
     exit_status: int
     memory_sha256: str
+    """Empty if RunOptions said that nobody would look."""
     console: bytes
     registers: dict[str, int]
     message: str | None = None
@@ -156,7 +159,7 @@ def run(options: RunOptions) -> RunResult:
     """Run a guest to its end. Raises LaunchError when it cannot be started."""
     launched = launch(options)
     ending = drive(launched.session, options.max_instructions, options.on_progress)
-    return finish(launched, ending, options.trace)
+    return finish(launched, ending, options.trace, hash_memory=options.hash_memory)
 
 
 def drive(
@@ -180,10 +183,12 @@ def drive(
         return Ending("interrupted", message=f"interrupted after {session.retired} instructions")
 
 
-def finish(launched: Launched, ending: Ending, trace: EventSink | None) -> RunResult:
+def finish(
+    launched: Launched, ending: Ending, trace: EventSink | None, *, hash_memory: bool = True
+) -> RunResult:
     """Collect what the run came to, and end its trace."""
     session = launched.session
-    digest = session.memory_sha256()
+    digest = session.memory_sha256() if hash_memory or trace is not None else ""
     if trace is not None:
         status = ending.exit_status
         trace(

@@ -6,6 +6,7 @@ They are linked when first asked for. Who calls them is not known here.
 from collections.abc import Callable
 from typing import Any
 
+from vtx.engine.families import load_all
 from vtx.engine.native.arena import Arena, ArenaFullError
 from vtx.engine.native.compiler import CompileError, host_compiler
 from vtx.engine.native.kept import kept
@@ -108,8 +109,14 @@ def _walks_text() -> str:
     return "\n".join([*kept, walks_text(), METADATA])
 
 
+def is_kept() -> bool:
+    """Whether an engine can start without compiling anything."""
+    return all(kept().get("module", name) is not None for name in (b"runtime",))
+
+
 def _compiled(name: str, text: Callable[[], str]) -> tuple[Any, ...]:
     """A module that is not kept yet. Raises CompileError and ObjectError."""
+    load_all()
     fields = _module_fields(parse_object(host_compiler().compile(text())))
     kept().put("module", name.encode(), fields)
     return fields

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from vtx.engine.native.context import CONTEXT, LEFT_BY_MEMORY
 from vtx.engine.native.library import Library
 from vtx.isa.layout import SLOTS
-from vtx.isa.program import routine
+from vtx.isa.program import results_of
 from vtx.machine.cpu import Cpu
 
 _BUDGET, _UNTIL, _FAILED = CONTEXT["budget"], CONTEXT["until"], CONTEXT["failed"]
@@ -45,6 +45,6 @@ class NativeRoutines:
         return tuple(words[_ARGUMENTS : _ARGUMENTS + count])
 
     def _find(self, name: str) -> tuple[Callable[[int], int], int]:
-        entry = _Entry(self._library.entry(name)), len(routine(name).results)
+        entry = _Entry(self._library.entry(name)), len(results_of(name))
         self._entries[name] = entry
         return entry

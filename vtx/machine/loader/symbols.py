@@ -12,9 +12,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from elftools.elf.elffile import ELFFile
-from elftools.elf.sections import SymbolTableSection
-
 MAX_SYMBOLS = 1_000_000
 
 
@@ -105,6 +102,9 @@ def _row_order(row: tuple[int, SourceLine | None]) -> tuple[int, bool]:
 
 def read_symbols(image: bytes) -> SymbolTable:
     """The image's symbols: functions, objects and untyped labels with a section."""
+    from elftools.elf.elffile import ELFFile
+    from elftools.elf.sections import SymbolTableSection
+
     symbols: list[Symbol] = []
     try:
         for section in ELFFile(io.BytesIO(image)).iter_sections():
@@ -131,6 +131,8 @@ def read_lines(image: bytes) -> list[tuple[int, SourceLine | None]]:
     rows: list[tuple[int, SourceLine | None]] = []
     if not image:
         return rows
+    from elftools.elf.elffile import ELFFile
+
     try:
         elf = ELFFile(io.BytesIO(image))
         if not elf.has_dwarf_info():
