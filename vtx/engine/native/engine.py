@@ -157,9 +157,12 @@ class Native(Reference):
             if self._regions.eager:
                 self._see(block)
                 self._tlb.widen()
+                self._tlb.widen()
             status = self._run(block, until)
             if status == LEFT_BUDGET and not sampled:
                 self._sample()
+            if status == LEFT_REGION_BUDGET:
+                self._tlb.widen()
             if status == LEFT_REGION_BUDGET:
                 self._tlb.widen()
             sampled = sampled or status in (LEFT_BUDGET, LEFT_REGION_BUDGET)
