@@ -25,6 +25,8 @@ _NAMES = (
     "calm", "entered_vmx", "entered_blocking",  # see `between`
     "attention",  # what is due may have changed
     "on_page",  # asks which host page a page of RAM is
+    "memory", "code_lines",  # host address of RAM; of the lines of each of its pages with code
+    "on_code",  # tells of a store to such a line
     "failed",  # how an access or a service ended that did not complete, as machine.cpu has it
     *(f"argument{n}" for n in range(8)),
 )  # fmt: skip

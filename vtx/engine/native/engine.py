@@ -6,15 +6,14 @@ It is the reference engine with another way to run a block. Whatever native code
 
 import ctypes
 from contextlib import suppress
-from typing import Any
 
+from vtx.engine.boundary import BLOCKING_MOV_SS, BLOCKING_NMI, BLOCKING_STI, RFLAGS_IF
 from vtx.engine.families import load_all
 from vtx.engine.generate import RETIRED, RIP
 from vtx.engine.native.arena import Arena, ArenaFullError
 from vtx.engine.native.blocks import Block, BlockWriter, Piece
 from vtx.engine.native.context import (
     CONTEXT,
-    JUMP_CACHE_ENTRIES,
     LEFT_AFTER_STORE,
     LEFT_BUDGET,
     LEFT_BY_MEMORY,
@@ -22,6 +21,7 @@ from vtx.engine.native.context import (
     LEFT_REGION_BUDGET,
     LEFT_RESYNC,
 )
+from vtx.engine.native.jump_caches import CacheName, JumpCache, JumpCaches
 from vtx.engine.native.library import Library
 from vtx.engine.native.regions import make_regions
 from vtx.engine.native.slow_paths import SlowPaths
@@ -33,23 +33,22 @@ from vtx.engine.probes import Probes
 from vtx.engine.reference import Reference
 from vtx.isa.key import Key, current_key
 from vtx.isa.layout import SLOT_COUNT, SLOTS
-from vtx.machine.cpu import Cpu, Translator
+from vtx.machine.cpu import OK, Cpu, Translator
 from vtx.machine.state import EXECUTOR_WORDS
 from vtx.machine.tlb import AddressSpace
+from vtx.spec import CONTROLS
 
 _ARENA_SIZE = 64 << 20
 _QUANTUM = 2_000_003
 """Instructions after which Python may look at signals. It is prime, so that the budget does not
 always end at the same place of a loop."""
-_JumpCache = ctypes.c_uint64 * (2 * JUMP_CACHE_ENTRIES)
-_NOWHERE = 0x8000_0000_0000_0001
-"""An instruction pointer that no jump has: it is not canonical."""
-_EMPTY_CACHE = _JumpCache(*([_NOWHERE, 0] * JUMP_CACHE_ENTRIES))
-
-_CacheName = tuple[AddressSpace, Key, int, int]
-"""What a jump cache holds for: with the base and limit of CS."""
-_MOST_CACHES = 256
 _CS_BASE, _CS_LIMIT = SLOTS["cs_base"], SLOTS["cs_limit"]
+_RFLAGS, _BLOCKING, _RESUME = SLOTS["rflags"], SLOTS["interruptibility"], SLOTS["resume_flag"]
+_VMX, _PIN = SLOTS["vmx"], SLOTS["pin_controls"]
+_PIN_EXTERNAL = CONTROLS.EXTERNAL_INTERRUPT_EXITING.mask
+_CALM, _ENTERED_VMX = CONTEXT["calm"], CONTEXT["entered_vmx"]
+_ENTERED_BLOCKING = CONTEXT["entered_blocking"]
+_ANY_BLOCKING = BLOCKING_STI | BLOCKING_MOV_SS | BLOCKING_NMI
 
 
 class _FetchFaultError(Exception):
@@ -62,7 +61,7 @@ class Native(Reference):
     def __init__(self, cpu: Cpu, features: frozenset[str], *, regions: str | None = None) -> None:
         """`regions` is one of `regions.MODES`; None: what the environment says."""
         load_all()  # the library compiles routines of the algebra
-        self._caches: dict[_CacheName, Any] = {}
+        self._caches = JumpCaches()
         self._arena = Arena(_ARENA_SIZE)
         self._library = Library(self._arena)
         self._adopt_tlb(cpu)
@@ -78,10 +77,15 @@ class Native(Reference):
         self._enter = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_uint64)(
             self._library.symbols["enter"]
         )
+        self._dispatch = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_uint64)(
+            self._library.dispatcher()
+        )
+        self._caches.install(self._words)
         self._slow = SlowPaths(cpu, self._words)
         cpu.walks = NativeWalkCounts(self._words, cpu.walks)
         self._routines = NativeRoutines(cpu, self._library, self._words)
         cpu.on_context = self._context_changed
+        self._keys: dict[int, Key] = {}
         self._context_changed()
 
     def _adopt_tlb(self, cpu: Cpu) -> None:
@@ -99,9 +103,7 @@ class Native(Reference):
 
     def _fetches_forgotten(self, space: AddressSpace) -> None:
         """Known block entries of a space may belong to other pages now."""
-        for name, cache in self._caches.items():
-            if name[0] is space:
-                ctypes.memmove(cache, _EMPTY_CACHE, ctypes.sizeof(_EMPTY_CACHE))
+        self._caches.forget(space)
 
     def _context_changed(self) -> None:
         """Another address space may be the current one."""
@@ -172,21 +174,42 @@ class Native(Reference):
         context[CONTEXT["until"]] = until
         context[CONTEXT["entry"]] = block.hva
         context[CONTEXT["tlb"]] = self._tlb.table_hva
-        context[CONTEXT["jump_cache"]] = self._cache()
+        context[CONTEXT["jump_cache"]] = self._cache().hva
         self._slow.prepare()
-        status = int(self._enter(self._state_hva))
+        self._tell_calm()
+        # A single step goes by Boundary's rules: what follows it must not be run.
+        run = self._dispatch if until - words[RETIRED] > 1 else self._enter
+        status = int(run(self._state_hva))
         words[RETIRED] = until - ctypes.c_int64(context[CONTEXT["budget"]]).value
         self._slow.raise_error()
+        if context[CONTEXT["key"]]:
+            self._key_changed(context[CONTEXT["key"]])
         return status
+
+    def _tell_calm(self) -> None:
+        """Let native code know what held when Boundary last looked."""
+        context, words = self._words, self.cpu.words
+        blocking, vmx = words[_BLOCKING], words[_VMX]
+        accepts = words[_RFLAGS] & RFLAGS_IF or (vmx == 2 and words[_PIN] & _PIN_EXTERNAL)
+        context[_CALM] = bool(accepts and not blocking & _ANY_BLOCKING)
+        context[_ENTERED_VMX], context[_ENTERED_BLOCKING] = vmx, blocking
+        context[CONTEXT["attention"]] = context[CONTEXT["key"]] = 0
+
+    def _key_changed(self, number: int) -> None:
+        """Native code went on with another key; its number and state are the present ones."""
+        key = self._keys.get(number)
+        if key is None:
+            key = self._keys[number] = current_key(self.cpu.words)
+        self.key = key
 
     def _after(self, status: int) -> bool:
         """What `run_block` has to say when native code was left for good."""
         if status == LEFT_AFTER_STORE:
             return False
         if status == LEFT_RESYNC:
-            self.key = current_key(self.cpu.words)
-            return True
+            status = OK
         self.settle(self._words[CONTEXT["failed"]] if status == LEFT_BY_MEMORY else status)
+        self.cpu.words[_RESUME] = 0
         return True
 
     def _remember(self, block: Block) -> None:
@@ -198,26 +221,15 @@ class Native(Reference):
         if link is not None and not block.crosses:
             self._writer.connect(link, block)
             return
-        cache = self._caches.get(self._cache_name())
-        if cache is not None:
-            at = 2 * ((block.ip >> 12 ^ block.ip) & (JUMP_CACHE_ENTRIES - 1))
-            cache[at], cache[at + 1] = block.ip, block.entry
+        self._cache().remember(block.ip, block.entry, single=False)
         if link is not None:
             with suppress(ArenaFullError):
                 self._writer.connect_through(link)
 
-    def _cache(self) -> int:
-        """Host address of the table of block entries for this space, key and code segment."""
-        name = self._cache_name()
-        cache = self._caches.get(name)
-        if cache is None:
-            if len(self._caches) >= _MOST_CACHES:
-                self._caches.clear()
-            cache = self._caches[name] = _JumpCache.from_buffer_copy(_EMPTY_CACHE)
-        return ctypes.addressof(cache)
-
-    def _cache_name(self) -> _CacheName:
-        return self._tlb.space, self.key, *self._code_segment()
+    def _cache(self) -> JumpCache:
+        """The table of block entries for this space, key and code segment."""
+        space, base_and_limit = self._tlb.space, self._code_segment()
+        return self._caches.find(CacheName(space, self._tlb.table_hva, self.key, *base_and_limit))
 
     # --- regions -----------------------------------------------------------------------------
     def _see(self, block: Block | None) -> None:
@@ -305,8 +317,7 @@ class Native(Reference):
         self._regions.forget()
         self._translations.forget()
         self._words[CONTEXT["link"]] = 0
-        for cache in self._caches.values():
-            ctypes.memmove(cache, _EMPTY_CACHE, ctypes.sizeof(_EMPTY_CACHE))
+        self._caches.forget_all()
 
     def _forget_page(self, host: int) -> None:
         super()._forget_page(host)

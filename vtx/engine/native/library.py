@@ -9,6 +9,8 @@ from typing import Any
 from vtx.engine.families import load_all
 from vtx.engine.native.arena import Arena, ArenaFullError
 from vtx.engine.native.compiler import CompileError, host_compiler
+from vtx.engine.native.dispatch import ROUTINES as DISPATCHED
+from vtx.engine.native.dispatch import dispatch_text
 from vtx.engine.native.kept import kept
 from vtx.engine.native.lower import METADATA, called
 from vtx.engine.native.objects import (
@@ -61,6 +63,13 @@ class Library:
             self._link(f"routine_{name}", lambda: _routine_text(name))
             known = self.symbols[f"routine_{name}"]
         return known
+
+    def dispatcher(self) -> int:
+        """Host address of `run`, the loop around blocks. Raises CompileError."""
+        for name in DISPATCHED:
+            self.routine(name)
+        self._link("dispatch", lambda: "\n".join([dispatch_text(), METADATA]))
+        return self.symbols["run"]
 
     def entry(self, name: str) -> int:
         """Host address of `call_<name>`, the routine for Python. Raises CompileError."""

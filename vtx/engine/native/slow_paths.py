@@ -10,6 +10,7 @@ from collections.abc import Callable
 from vtx.engine.native.context import CONTEXT
 from vtx.engine.native.lower import SERVICES, WALK_LEVELS, access_of
 from vtx.isa.layout import SLOTS
+from vtx.isa.program import Service
 from vtx.machine.cpu import FAULT, Cpu
 
 _RETIRED = SLOTS["retired"]
@@ -19,7 +20,14 @@ _CHUNK = 512
 """Pages that native code gets to know at once."""
 _UNTIL, _BUDGET, _SCRATCH = CONTEXT["until"], CONTEXT["budget"], CONTEXT["scratch"]
 _FAILED, _ARGUMENTS = CONTEXT["failed"], CONTEXT["argument0"]
-_OBSERVED = CONTEXT["walk_observed"]
+_OBSERVED, _ATTENTION = CONTEXT["walk_observed"], CONTEXT["attention"]
+_HARMLESS = frozenset(
+    {
+        Service.CONTEXT, Service.FLUSH_TLB, Service.NOW, Service.CPUID, Service.RANDOM,
+        Service.VMENTRY, Service.VMEXIT, Service.TPR_READ, Service.TSC_DEADLINE_READ,
+    }
+)  # fmt: skip
+"""Services after which no event can be due that was not before."""
 
 
 class SlowPaths:
@@ -44,6 +52,11 @@ class SlowPaths:
         self._answer("on_walk_load", self._walk_load, 2)
         self._answer("on_service", self._service, 1)
         self._answer("on_page", self._page, 1)
+        self._answer("on_code", self._code_written, 3)
+        self._code_lines = (ctypes.c_uint64 * pages)()
+        cpu.code.observe(self._lines_changed)
+        words[CONTEXT["memory"]] = self._memory_hva
+        words[CONTEXT["code_lines"]] = ctypes.addressof(self._code_lines)
         words[CONTEXT["ram_read"]] = ctypes.addressof(self._ram_read)
         words[CONTEXT["ram_write"]] = ctypes.addressof(self._ram_write)
         words[CONTEXT["ram_pages"]] = pages
@@ -99,7 +112,16 @@ class SlowPaths:
 
     def _store(self, gva: int, value: int, how: int) -> int:
         self._tell_time()
-        return self._cpu.store_slow(gva, value, how & 0xFF, access_of(how))
+        result = self._cpu.store_slow(gva, value, how & 0xFF, access_of(how))
+        self._words[_ATTENTION] |= self._cpu.attention
+        return result
+
+    def _lines_changed(self, host_page: int, lines: int) -> None:
+        self._code_lines[host_page >> 12] = lines
+
+    def _code_written(self, hva: int, first: int, count: int) -> int:
+        """Bytes of a page were written, among them some that hold translated code."""
+        return self._cpu.written(hva - self._memory_hva, first, count)
 
     def _probe(self, gva: int, how: int) -> int:
         self._tell_time()
@@ -113,6 +135,7 @@ class SlowPaths:
 
     def _physical_store(self, hpa: int, value: int, width: int) -> int:
         self._cpu.store_physical(hpa, value & ((1 << width) - 1), width)
+        self._words[_ATTENTION] |= self._cpu.attention
         self._page(hpa)
         return 0
 
@@ -157,4 +180,6 @@ class SlowPaths:
         elif result is not None:
             words[_ARGUMENTS] = result
         self.refresh()
+        if service not in _HARMLESS:
+            words[_ATTENTION] = 1
         return 0

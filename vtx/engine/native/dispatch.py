@@ -1,0 +1,218 @@
+"""The loop around blocks, in LLVM text IR: what can go on without Python does.
+
+When a block is left because an instruction may have changed the mode, or ended in a fault or
+software event, the event is delivered by the algebra's routines, and the block at the new RIP
+is looked up for the key that holds then. Everything else is returned to Python: VM exits,
+events that may be due, blocks that are not known.
+"""
+
+from vtx.engine.native.between import BUSY, NOT_PLAIN, RESUMING
+from vtx.engine.native.context import (
+    CONTEXT,
+    DIRECTORY_ENTRIES,
+    JUMP_CACHE_ENTRIES,
+    LEFT_BY_MEMORY,
+    LEFT_FAULT,
+    LEFT_MISS,
+    LEFT_RESYNC,
+    LEFT_SOFTWARE_EVENT,
+    SINGLE_ENTRIES,
+)
+from vtx.engine.native.routines import declaration
+from vtx.engine.native.walks import HASH
+from vtx.isa.layout import SLOTS
+from vtx.spec.registers import RFLAGS
+
+ROUTINES = ("deliver_fault", "deliver_software_event", "native_key", "native_quiet")
+DIRECTORY_SHIFT = 64 - (DIRECTORY_ENTRIES.bit_length() - 1)
+"""(key's number ^ address of the translations) * HASH, shifted so, is a directory's index."""
+
+
+def _word(name: str) -> str:
+    index = CONTEXT.get(name)
+    return f"getelementptr i8, ptr %s, i64 {8 * (SLOTS[name] if index is None else index)}"
+
+
+def _load(result: str, name: str) -> str:
+    return f"  %p.{result} = {_word(name)}\n  %{result} = load i64, ptr %p.{result}\n"
+
+
+_RUN = f"""
+define dso_local i64 @run(ptr %s) nounwind {{
+  %keyp = {_word("key")}
+  %rfp = {_word("rflags")}
+  %nxp = {_word("interruptibility_next")}
+  %rep = {_word("resume_flag")}
+  %tlbp = {_word("tlb")}
+  %budp = {_word("budget")}
+  %untp = {_word("until")}
+  %retp = {_word("retired")}
+  %jcp = {_word("jump_cache")}
+  br label %enter
+enter:
+  %one = phi i64 [ 0, %0 ], [ 0, %go ], [ %before, %alone ]
+  %r = call i64 @enter(ptr %s)
+  switch i64 %r, label %other [
+    i64 {LEFT_RESYNC}, label %between
+    i64 {LEFT_FAULT}, label %deliver
+    i64 {LEFT_SOFTWARE_EVENT}, label %deliver
+    i64 {LEFT_BY_MEMORY}, label %failed
+    i64 {LEFT_MISS}, label %missed
+  ]
+other:
+  call void @end_single(ptr %s, i64 %one)
+  ret i64 %r
+missed:
+  %single = icmp ne i64 %one, 0
+  br i1 %single, label %between, label %other
+failed:
+{_load("how", "failed")}  br label %deliver
+deliver:
+  %ended = phi i64 [ %r, %enter ], [ %r, %enter ], [ %how, %failed ], [ %how2, %again ]
+  %left = load i64, ptr %budp
+  %until = load i64, ptr %untp
+  %retired = sub i64 %until, %left
+  store i64 %retired, ptr %retp
+  %t = load ptr, ptr %tlbp
+  switch i64 %ended, label %exits [
+    i64 {LEFT_FAULT}, label %fault
+    i64 {LEFT_SOFTWARE_EVENT}, label %software
+  ]
+exits:
+  ret i64 %ended
+fault:
+  %f = call {{ i32 }} @routine_deliver_fault(ptr %s, ptr %t, i64 %left)
+  %f0 = extractvalue {{ i32 }} %f, 0
+  br label %delivered
+software:
+  %e = call {{ i32 }} @routine_deliver_software_event(ptr %s, ptr %t, i64 %left)
+  %e0 = extractvalue {{ i32 }} %e, 0
+  br label %delivered
+delivered:
+  %d = phi i32 [ %f0, %fault ], [ %e0, %software ]
+  %now = load i64, ptr %retp
+  %rest = sub i64 %until, %now
+  store i64 %rest, ptr %budp
+  %dw = zext i32 %d to i64
+  %complete = icmp eq i32 %d, 0
+  br i1 %complete, label %between, label %again
+again:
+  %memory = icmp eq i64 %dw, {LEFT_BY_MEMORY}
+{_load("how1", "failed")}  %how2 = select i1 %memory, i64 %how1, i64 %dw
+  br label %deliver
+between:
+  call void @end_single(ptr %s, i64 %one)
+{_load("attention", "attention")}{_load("calm", "calm")}{_load("vmx", "entered_vmx")}\
+{_load("blocking", "entered_blocking")}  %ct = load ptr, ptr %tlbp
+  %qr = call {{ i32, i64 }} @routine_native_quiet(ptr %s, ptr %ct, i64 0, i64 %calm, i64 %vmx, \
+i64 %blocking)
+  %quiet = extractvalue {{ i32, i64 }} %qr, 1
+  %busy = icmp eq i64 %quiet, {BUSY}
+  %told = icmp ne i64 %attention, 0
+  %python = or i1 %busy, %told
+  br i1 %python, label %settle, label %key
+settle:
+  ret i64 {LEFT_RESYNC}
+key:
+  %kr = call {{ i32, i64 }} @routine_native_key(ptr %s, ptr %ct, i64 0)
+  %number = extractvalue {{ i32, i64 }} %kr, 1
+  store i64 %number, ptr %keyp
+  %plain = icmp ne i64 %number, {NOT_PLAIN}
+  br i1 %plain, label %look, label %settle
+look:
+  %tn = ptrtoint ptr %ct to i64
+  %mix = xor i64 %tn, %number
+  %hash = mul i64 %mix, {HASH - (1 << 64)}
+  %index = lshr i64 %hash, {DIRECTORY_SHIFT}
+  %offset = shl i64 %index, 5
+  %dirp = {_word("directory")}
+  %dir = load ptr, ptr %dirp
+  %entry = getelementptr i8, ptr %dir, i64 %offset
+  %et = load i64, ptr %entry
+  %nump = getelementptr i8, ptr %entry, i64 8
+  %en = load i64, ptr %nump
+  %st = icmp eq i64 %et, %tn
+  %sn = icmp eq i64 %en, %number
+  %known = and i1 %st, %sn
+  br i1 %known, label %cached, label %unknown
+cached:
+  %cachep = getelementptr i8, ptr %entry, i64 16
+  %cache = load i64, ptr %cachep
+{_load("rip", "rip")}  %folded = lshr i64 %rip, 12
+  %xored = xor i64 %folded, %rip
+  %slot = and i64 %xored, {JUMP_CACHE_ENTRIES - 1}
+  %resuming = icmp eq i64 %quiet, {RESUMING}
+  %singles = select i1 %resuming, i64 {16 * JUMP_CACHE_ENTRIES}, i64 0
+  %few = and i64 %slot, {SINGLE_ENTRIES - 1}
+  %which = select i1 %resuming, i64 %few, i64 %slot
+  %at = shl i64 %which, 4
+  %base = add i64 %cache, %singles
+  %place = add i64 %base, %at
+  %je = inttoptr i64 %place to ptr
+  %jip = load i64, ptr %je
+  %hit = icmp eq i64 %jip, %rip
+  br i1 %hit, label %found, label %unknown
+found:
+  %codep = getelementptr i8, ptr %je, i64 8
+  %code = load i64, ptr %codep
+  %entp = {_word("entry")}
+  store i64 %code, ptr %entp
+  br i1 %resuming, label %resume, label %go
+go:
+  store i64 %cache, ptr %jcp
+  br label %enter
+resume:
+  %before = load i64, ptr %budp
+  %room = icmp sgt i64 %before, 0
+  br i1 %room, label %alone, label %settle
+alone:
+  %nowhere = {_word("nowhere")}
+  %none = load i64, ptr %nowhere
+  store i64 %none, ptr %jcp
+  %rf = load i64, ptr %rfp
+  %norf = and i64 %rf, {~RFLAGS.RF}
+  store i64 %norf, ptr %rfp
+  %rfbit = lshr i64 %rf, {RFLAGS.RF.bit_length() - 1}
+  %resumed = and i64 %rfbit, 1
+  store i64 %resumed, ptr %rep
+  store i64 0, ptr %nxp
+  br label %enter
+unknown:
+  %linkp = {_word("link")}
+  store i64 0, ptr %linkp
+  %resuming2 = icmp eq i64 %quiet, {RESUMING}
+  br i1 %resuming2, label %settle, label %miss
+miss:
+  ret i64 {LEFT_MISS}
+}}
+
+define internal void @end_single(ptr %s, i64 %before) nounwind {{
+  %single = icmp ne i64 %before, 0
+  br i1 %single, label %end, label %out
+end:
+  %rep = {_word("resume_flag")}
+  store i64 0, ptr %rep
+  %nxp = {_word("interruptibility_next")}
+  %next = load i64, ptr %nxp
+  store i64 0, ptr %nxp
+{_load("now", "budget")}  %retired = icmp ne i64 %now, %before
+  br i1 %retired, label %passed, label %out
+passed:
+  %blp = {_word("interruptibility")}
+  %blocking = load i64, ptr %blp
+  %kept = and i64 %blocking, -4
+  %new = or i64 %kept, %next
+  store i64 %new, ptr %blp
+  br label %out
+out:
+  ret void
+}}
+"""
+"""`run(state)`: as `enter`, but it goes on while it can. `end_single` is what follows one
+instruction that was run alone, with so much budget; see `Boundary.step`."""
+
+
+def dispatch_text() -> str:
+    """The module of everything here, but for declarations and metadata."""
+    callees = "".join(declaration(name) for name in ROUTINES)
+    return "\n".join(["declare i64 @enter(ptr)", callees, _RUN])

@@ -1,0 +1,108 @@
+"""Where native code finds blocks by instruction pointer: one table per space, key and segment.
+
+A directory leads native code itself to the table of a space and key. What blocks are, and when
+they may be run, is not known here.
+"""
+
+import ctypes
+from typing import NamedTuple
+
+from vtx.engine.native.between import number_of
+from vtx.engine.native.context import (
+    CONTEXT,
+    DIRECTORY_ENTRIES,
+    JUMP_CACHE_ENTRIES,
+    SINGLE_ENTRIES,
+)
+from vtx.engine.native.dispatch import DIRECTORY_SHIFT
+from vtx.engine.native.walks import HASH
+from vtx.isa.key import Key
+from vtx.machine.tlb import AddressSpace
+
+_Table = ctypes.c_uint64 * (2 * (JUMP_CACHE_ENTRIES + SINGLE_ENTRIES))
+_NOWHERE = 0x8000_0000_0000_0001
+"""An instruction pointer that no jump has: it is not canonical."""
+_EMPTY = _Table(*([_NOWHERE, 0] * (JUMP_CACHE_ENTRIES + SINGLE_ENTRIES)))
+_MOST = 256
+_WRAP = (1 << 64) - 1
+
+
+class CacheName(NamedTuple):
+    """What a jump cache holds for."""
+
+    space: AddressSpace
+    table_hva: int
+    key: Key
+    base: int
+    """Of CS, as far as it matters; so is the limit."""
+    limit: int
+
+
+class JumpCache:
+    """Blocks by instruction pointer."""
+
+    def __init__(self) -> None:
+        self._table = _Table.from_buffer_copy(_EMPTY)
+        self._used: list[int] = []
+        self.hva = ctypes.addressof(self._table)
+
+    def remember(self, ip: int, hva: int, *, single: bool) -> None:
+        """Let native code find the code at `hva` for `ip`."""
+        index = (ip >> 12 ^ ip) & (JUMP_CACHE_ENTRIES - 1)
+        if single:
+            index = JUMP_CACHE_ENTRIES + (index & (SINGLE_ENTRIES - 1))
+        self._used.append(index)
+        self._table[2 * index], self._table[2 * index + 1] = ip, hva
+
+    def clear(self) -> None:
+        """Forget everything."""
+        if len(self._used) > 512:
+            ctypes.memmove(self._table, _EMPTY, ctypes.sizeof(_EMPTY))
+        else:
+            for index in self._used:
+                self._table[2 * index] = _NOWHERE
+        self._used.clear()
+
+
+class JumpCaches:
+    """The caches of one engine."""
+
+    def __init__(self) -> None:
+        self._caches: dict[CacheName, JumpCache] = {}
+        self._directory = (ctypes.c_uint64 * (4 * DIRECTORY_ENTRIES))()
+        self._none = JumpCache()
+
+    def install(self, words: ctypes.Array[ctypes.c_uint64]) -> None:
+        """Tell native code, whose context `words` are, where they lie."""
+        words[CONTEXT["directory"]] = ctypes.addressof(self._directory)
+        words[CONTEXT["nowhere"]] = self._none.hva
+
+    def find(self, name: CacheName) -> JumpCache:
+        """The cache of that name, which native code can find too if CS is flat."""
+        cache = self._caches.get(name)
+        if cache is None:
+            if len(self._caches) >= _MOST:
+                self._caches.clear()
+                ctypes.memset(self._directory, 0, ctypes.sizeof(self._directory))
+            cache = self._caches[name] = JumpCache()
+        self._enter(name, cache)
+        return cache
+
+    def _enter(self, name: CacheName, cache: JumpCache) -> None:
+        if name.key.bits != 64 and not name.key.flat & 2:
+            return
+        number = number_of(name.key)
+        at = 4 * (((number ^ name.table_hva) * HASH & _WRAP) >> DIRECTORY_SHIFT)
+        directory = self._directory
+        directory[at], directory[at + 1], directory[at + 2] = name.table_hva, number, cache.hva
+
+    def forget(self, space: AddressSpace) -> None:
+        """Blocks found through a space may belong to other pages now."""
+        for name, cache in self._caches.items():
+            if name.space is space:
+                cache.clear()
+
+    def forget_all(self) -> None:
+        """The blocks are gone."""
+        for cache in self._caches.values():
+            cache.clear()
