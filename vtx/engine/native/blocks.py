@@ -70,6 +70,8 @@ class BlockWriter:
         self._size_of_end = max(self._unlinked.size, self._through.size)
         self._size_of_ends = self._head.size + 2 * self._size_of_end + len(JUMP.code)
         library.number_symbols()
+        self._linked: set[str] = set()
+        """Routines whose addresses are known."""
         self.links: list[Link] = []
         """Link number n + 1 is links[n]."""
         self.problem: CompileError | None = None
@@ -128,10 +130,10 @@ class BlockWriter:
         return plans
 
     def _link(self, routine: str) -> None:
-        library = self._library
-        if f"routine_{routine}" not in library.symbols:
-            library.routine(routine)
-            library.number_symbols()
+        if routine not in self._linked:  # the library may have linked it since it was numbered
+            self._library.routine(routine)
+            self._library.number_symbols()
+            self._linked.add(routine)
 
     def _copy_all(
         self, at: int, pieces: Sequence[Piece], plans: Sequence[Plan], pending: list[_Jump]
