@@ -12,15 +12,14 @@ from vtx.machine.tlb import Tlb
 OnWrite = Callable[[int], None]
 OnLines = Callable[[int, int], None]
 
-_LINE_SHIFT = 6
-LINES = 64
-"""Lines of a page, of 64 bytes each."""
+LINE_SHIFT = 6
+"""Two to this are the bytes of a line; a page has 64 of them."""
 _LAST = 4095
 
 
 def lines_of(first: int, last: int) -> int:
     """Bit n is set if a byte from `first` to `last` of a page lies in its line n."""
-    return (2 << (last >> _LINE_SHIFT)) - (1 << (first >> _LINE_SHIFT))
+    return (2 << (last >> LINE_SHIFT)) - (1 << (first >> LINE_SHIFT))
 
 
 class CodeWatch:

@@ -122,7 +122,11 @@ class Cpu:
             space.fetch[n][page] = host
         elif not write:
             space.reads[n][page] = host
-        elif host not in self.code.pages:
+        elif host in self.code.pages:
+            space.writes[n].pop(page, None)
+            space.guarded[n][page] = host
+        else:
+            space.guarded[n].pop(page, None)
             space.writes[n][page] = host
 
     def load(self, gva: int, width: int, access: Access) -> int:
@@ -146,6 +150,10 @@ class Cpu:
     def _load_slow(self, gva: int, width: int, access: Access) -> int:
         size = width >> 3
         first = 4096 - (gva & 0xFFF)
+        if access.write and size <= first:
+            host = self._guarded(gva, access)
+            if host >= 0:
+                return STRUCTS[width].unpack_from(self.memory, host + (gva & 0xFFF))[0]  # type: ignore[no-any-return]
         physical = self.page_of(gva, access, access.write)
         if physical < 0:
             return -1
@@ -177,6 +185,12 @@ class Cpu:
     def _store_slow(self, gva: int, value: int, width: int, access: Access) -> int:
         size = width >> 3
         first = 4096 - (gva & 0xFFF)
+        if size <= first:
+            host = self._guarded(gva, access)
+            if host >= 0:
+                inside = gva & 0xFFF
+                STRUCTS[width].pack_into(self.memory, host + inside, value)
+                return self.written(host, inside, size)
         physical = self.page_of(gva, access, True)
         if physical < 0:
             return -1
@@ -187,6 +201,15 @@ class Cpu:
             return -1
         low = self._store_bytes(physical + (gva & 0xFFF), value, first)
         return self._store_bytes(second, value >> (8 * first), size - first) | low
+
+    def _guarded(self, gva: int, access: Access) -> int:
+        """Host page of a page that may be written with notice given, or -1."""
+        n, page, space = _INDEX[access.privilege], gva >> 12, self.tlb.space
+        host = space.guarded[n].get(page, -1)
+        if host >= 0 and host not in self.code.pages:
+            del space.guarded[n][page]
+            space.writes[n][page] = host
+        return host
 
     def probe(self, gva: int, access: Access) -> int:
         """0 when `access.size` bytes at `gva` may be accessed, else -1."""
@@ -199,8 +222,10 @@ class Cpu:
 
     def _cached(self, gva: int, access: Access) -> bool:
         """The TLB lets this access be made."""
-        n, space = _INDEX[access.privilege], self.tlb.space
-        return gva >> 12 in (space.writes[n] if access.write else space.reads[n])
+        n, page, space = _INDEX[access.privilege], gva >> 12, self.tlb.space
+        if access.write:
+            return page in space.writes[n] or page in space.guarded[n]
+        return page in space.reads[n]
 
     def _wrap(self, gva: int) -> int:
         return gva & (_WRAP64 if self.words[_EFER] & (1 << 10) else _WRAP32)
@@ -254,8 +279,12 @@ class Cpu:
             if host < 0:
                 self.attention = True
                 return LEAVE
+        return self.written(host, inside, width >> 3)
+
+    def written(self, host: int, inside: int, size: int) -> int:
+        """`size` bytes of a host page were written: LEAVE if they held translated code."""
         code = self.code
-        if host in code.pages and code.written(host):
+        if host in code.pages and code.written(host, inside, inside + size - 1):
             return LEAVE
         return 0
 

@@ -19,17 +19,20 @@ PageMap = MutableMapping[int, int]
 class AddressSpace:
     """The cached translations of one tag. Its maps are indexed by position in PRIVILEGES."""
 
-    __slots__ = ("fetch", "global_pages", "reads", "writes")
+    __slots__ = ("fetch", "global_pages", "guarded", "reads", "writes")
 
     def __init__(self) -> None:
         self.reads: tuple[PageMap, ...] = tuple({} for _ in PRIVILEGES)
         self.writes: tuple[PageMap, ...] = tuple({} for _ in PRIVILEGES)
+        self.guarded: tuple[PageMap, ...] = tuple({} for _ in PRIVILEGES)
+        """Pages that may be written, but not without notice: `machine.code_watch` has them."""
         self.fetch: tuple[PageMap, ...] = tuple({} for _ in PRIVILEGES)
         self.global_pages: set[int] = set()
 
     def maps(self) -> Iterable[PageMap]:
         yield from self.reads
         yield from self.writes
+        yield from self.guarded
         yield from self.fetch
 
     def is_global(self, page: int) -> bool:
@@ -128,8 +131,9 @@ class Tlb:
                 space.forget_page(gva)
 
     def protect(self, host_page: int) -> None:
-        """Withdraw every write translation to a host page (it now holds translated code)."""
+        """Nothing is written to a host page without notice any more (it holds translated code)."""
         for space in self._spaces.values():
-            for pages in space.writes:
+            for pages, guarded in zip(space.writes, space.guarded, strict=True):
                 for page in [page for page, host in pages.items() if host == host_page]:
                     del pages[page]
+                    guarded[page] = host_page

@@ -79,23 +79,42 @@ class Pages(PageMap):
         return host
 
     def __setitem__(self, page: int, host: int) -> None:
-        self._space.forget_ranges()  # the page may have been another one
+        self._space.forget_quickly(page)  # it may have been another one
         at = self._space.make(page << 3 | self._low)
         self._space.second[at + self._field] = self._space.memory_hva + host
 
     def __delitem__(self, page: int) -> None:
         self[page]
-        self._space.forget_ranges()
+        self._space.forget_quickly(page)
         self._space.second[self._space.find(page << 3 | self._low) + self._field] = 0
 
     def __iter__(self) -> Iterator[int]:
         second = self._space.second
         for at in range(0, len(second), 4):
-            if second[at] & 7 == self._low and second[at + self._field]:
-                yield second[at] >> 3
+            page = second[at] >> 3
+            if second[at] & 7 == self._low and self.get(page) is not None:
+                yield page
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
+
+
+class GuardedPages(Pages):
+    """The same of pages that are written with notice given: they stand above the flags."""
+
+    __slots__ = ()
+
+    def get(self, page: int, default: int | None = None) -> int | None:  # type: ignore[override]
+        hva = self._space.second[self._space.find(page << 3 | self._low) + _FLAGS] & -4096
+        return hva - self._space.memory_hva if hva else default
+
+    def __setitem__(self, page: int, host: int) -> None:
+        at = self._space.make(page << 3 | self._low) + _FLAGS
+        self._space.second[at] = self._space.second[at] & 0xFFF | self._space.memory_hva + host
+
+    def __delitem__(self, page: int) -> None:
+        self[page]
+        self._space.second[self._space.find(page << 3 | self._low) + _FLAGS] &= 0xFFF
 
 
 class NativeSpace(AddressSpace):
@@ -110,6 +129,7 @@ class NativeSpace(AddressSpace):
         super().__init__()
         self.reads = tuple(Pages(self, n, _READ) for n in range(len(PRIVILEGES)))
         self.writes = tuple(Pages(self, n, _WRITE) for n in range(len(PRIVILEGES)))
+        self.guarded = tuple(GuardedPages(self, n, _FLAGS) for n in range(len(PRIVILEGES)))
         self.forget_table()
 
     # --- the second level ----------------------------------------------------------------------
@@ -145,7 +165,7 @@ class NativeSpace(AddressSpace):
     def _grow(self) -> None:
         """Make room, dropping entries that say nothing any more."""
         old = self.second
-        live = [at for at in range(0, len(old), 4) if old[at + _READ] or old[at + _WRITE]]
+        live = [at for at in range(0, len(old), 4) if any(old[at + _READ : at + 4])]
         entries = _SMALLEST
         while entries < 4 * len(live):
             entries *= 2
@@ -166,16 +186,14 @@ class NativeSpace(AddressSpace):
         )
 
     def forget_page(self, gva: int) -> None:
-        self.forget_ranges()
         page = gva >> _PAGE_BITS
+        self.forget_quickly(page)
         for fetch in self.fetch:
             fetch.pop(page, None)
         self.global_pages.discard(page)
         for privilege in range(len(PRIVILEGES)):
             at = self.find(page << 3 | privilege << 1 | 1)
             self.second[at + _READ] = self.second[at + _WRITE] = self.second[at + _FLAGS] = 0
-            at = (privilege * TLB_ENTRIES + page % TLB_ENTRIES) * 4
-            self.table[at] = self.table[at + 1] = NO_TAG
 
     def forget_all(self) -> None:
         for fetch in self.fetch:
@@ -205,6 +223,13 @@ class NativeSpace(AddressSpace):
         """Withdraw the right to write a host page."""
         self.forget_ranges()
         self._bulk.forget_writes(self.table_hva, self.memory_hva + host_page)
+
+    def forget_quickly(self, page: int) -> None:
+        """Let native code look for a linear page in the second level."""
+        self.forget_ranges()
+        for privilege in range(len(PRIVILEGES)):
+            at = (privilege * TLB_ENTRIES + page % TLB_ENTRIES) * 4
+            self.table[at] = self.table[at + 1] = NO_TAG
 
     # --- ranges ------------------------------------------------------------------------------
     def forget_ranges(self) -> None:

@@ -15,11 +15,12 @@ from vtx.engine.native.context import (
     TLB_MASK,
     TLB_SECOND,
 )
-from vtx.engine.native.lower import OF_STACK, OF_WRITE, PRIVILEGE_SHIFT, SIZE_SHIFT
+from vtx.engine.native.lower import OF_STACK, PRIVILEGE_SHIFT, SIZE_SHIFT
 from vtx.engine.native.region_ranges import ranges_text
 from vtx.isa.layout import SLOTS
 from vtx.isa.program import Privilege
 from vtx.machine import paging
+from vtx.machine.code_watch import LINE_SHIFT
 from vtx.machine.tlb import PRIVILEGES
 from vtx.spec.registers import EFER
 
@@ -84,6 +85,59 @@ define internal i64 @key_of(i64 %gva, i64 %how) nounwind {{
 }}
 """
 
+_NOTICE = f"""
+define internal i64 @code_lines(ptr %s, i64 %hva) nounwind {{
+  %mp = {_field("memory")}
+  %memory = load i64, ptr %mp
+  %lp = {_field("code_lines")}
+  %table = load ptr, ptr %lp
+  %offset = sub i64 %hva, %memory
+  %page = lshr i64 %offset, 12
+  %ep = getelementptr i64, ptr %table, i64 %page
+  %lines = load i64, ptr %ep
+  ret i64 %lines
+}}
+define internal i64 @notice(ptr %s, i64 %hva, i64 %first, i64 %count) nounwind {{
+  %lines = call i64 @code_lines(ptr %s, i64 %hva)
+  %after = add i64 %first, %count
+  %last = sub i64 %after, 1
+  %l0 = lshr i64 %first, {LINE_SHIFT}
+  %l1 = lshr i64 %last, {LINE_SHIFT}
+  %below = shl i64 1, %l0
+  %upto = shl i64 2, %l1
+  %touched = sub i64 %upto, %below
+  %both = and i64 %touched, %lines
+  %none = icmp eq i64 %both, 0
+  br i1 %none, label %quiet, label %tell, !prof !0
+quiet:
+  ret i64 0
+tell:
+  %fp = {_field("on_code")}
+  %f = load ptr, ptr %fp
+  %r = call i64 %f(i64 %hva, i64 %first, i64 %count)
+  ret i64 %r
+}}
+"""
+"""The lines of a page that hold translated code, as `machine.code_watch` has them, and what a
+store to the page returns after it has been made."""
+
+_WITHDRAW = f"""
+define internal void @withdraw(ptr %t, i64 %key) nounwind {{
+  %page = lshr i64 %key, 3
+  %index = and i64 %page, {TLB_ENTRIES - 1}
+  %p = lshr i64 %key, 1
+  %q = and i64 %p, 3
+  %first = mul i64 %q, {TLB_ENTRIES}
+  %at = add i64 %first, %index
+  %place = shl i64 %at, 5
+  %tag = add i64 %place, 8
+  %tp = getelementptr i8, ptr %t, i64 %tag
+  store i64 {NO_TAG}, ptr %tp
+  ret void
+}}
+"""
+"""Stencils do not find the page of a key for writing any more."""
+
 _FILL = f"""
 define internal void @fill(ptr %t, i64 %gva, i64 %how, i64 %hva) nounwind {{
   %page = and i64 %gva, -4096
@@ -118,7 +172,7 @@ define internal void @fill(ptr %t, i64 %gva, i64 %how, i64 %hva) nounwind {{
 """Let stencils find a page."""
 
 _CACHED = """
-define internal i64 @cached(ptr %t, i64 %gva, i64 %how) nounwind {
+define internal i64 @cached(ptr %s, ptr %t, i64 %gva, i64 %how) nounwind {
   %key = call i64 @key_of(i64 %gva, i64 %how)
   %e = call ptr @find(ptr %t, i64 %key)
   %w = lshr i64 %how, 8
@@ -128,29 +182,48 @@ define internal i64 @cached(ptr %t, i64 %gva, i64 %how) nounwind {
   %hp = getelementptr i8, ptr %e, i64 %place
   %hva = load i64, ptr %hp
   %known = icmp ne i64 %hva, 0
-  br i1 %known, label %enter, label %out
+  br i1 %known, label %enter, label %miss
+miss:
+  %writes = icmp ne i64 %write, 0
+  br i1 %writes, label %look, label %none
+look:
+  %fp = getelementptr i8, ptr %e, i64 24
+  %flags = load i64, ptr %fp
+  %guarded = and i64 %flags, -4096
+  %may = icmp ne i64 %guarded, 0
+  br i1 %may, label %test, label %none
+test:
+  %lines = call i64 @code_lines(ptr %s, i64 %guarded)
+  %free = icmp eq i64 %lines, 0
+  br i1 %free, label %release, label %out
+release:
+  %rest = and i64 %flags, 4095
+  store i64 %rest, ptr %fp
+  store i64 %guarded, ptr %hp
+  br label %enter
 enter:
-  call void @fill(ptr %t, i64 %gva, i64 %how, i64 %hva)
+  %page = phi i64 [ %hva, %0 ], [ %guarded, %release ]
+  call void @fill(ptr %t, i64 %gva, i64 %how, i64 %page)
+  br label %out
+none:
   br label %out
 out:
-  ret i64 %hva
+  %r = phi i64 [ %page, %enter ], [ %guarded, %test ], [ 0, %none ]
+  ret i64 %r
 }
 """
-"""Host address of a page that the second level knows, or 0."""
+"""Host address of a page that the second level knows, or 0. One that holds translated code is
+not entered into the table for writing."""
 
 _RAM = f"""
-define internal i64 @ram_of(ptr %s, i64 %hpa, i64 %how) nounwind {{
+define internal i64 @ram_of(ptr %s, i64 %hpa) nounwind {{
   %page = lshr i64 %hpa, 12
   %np = {_field("ram_pages")}
   %count = load i64, ptr %np
   %inside = icmp ult i64 %page, %count
   br i1 %inside, label %look, label %none
 look:
-  %write = and i64 %how, {OF_WRITE}
-  %writes = icmp ne i64 %write, 0
-  %rp = {_field("ram_read")}
-  %wp = {_field("ram_write")}
-  %tp = select i1 %writes, ptr %wp, ptr %rp
+  %tp = {_field("ram_read")}
   %table = load ptr, ptr %tp
   %ep = getelementptr i64, ptr %table, i64 %page
   %hva = load i64, ptr %ep
@@ -169,7 +242,7 @@ out:
   ret i64 %r
 }}
 """
-"""Host address of a page of RAM that may be accessed without notice, or 0."""
+"""Host address of a page of RAM, or 0."""
 
 _WALK = f"""
 define internal {{ i64, i64, i64 }} @walk(ptr %s, ptr %t, i64 %gva, i64 %how) nounwind {{
@@ -211,7 +284,7 @@ fail:
   store i64 %wide, ptr %sp
   ret {{ i64, i64, i64 }} {{ i64 {FAILED}, i64 0, i64 0 }}
 found:
-  %hva = call i64 @ram_of(ptr %s, i64 %hpa, i64 %how)
+  %hva = call i64 @ram_of(ptr %s, i64 %hpa)
   %references = load i64, ptr %rp
   %wf = zext i8 %flags to i64
   %r0 = insertvalue {{ i64, i64, i64 }} undef, i64 %hva, 0
@@ -272,12 +345,29 @@ put:
   %place = add i64 %field, 8
   %hp = getelementptr i8, ptr %e, i64 %place
   %before = load i64, ptr %hp
-  store i64 %hva, ptr %hp
   %fp = getelementptr i8, ptr %e, i64 24
   %f = load i64, ptr %fp
   %f1 = or i64 %f, %flags
-  store i64 %f1, ptr %fp
+  %low = and i64 %f1, 4095
+  %writes = icmp ne i64 %write, 0
+  br i1 %writes, label %test, label %plain
+test:
+  %lines = call i64 @code_lines(ptr %s, i64 %hva)
+  %free = icmp eq i64 %lines, 0
+  br i1 %free, label %plain, label %guard
+guard:
+  %g = or i64 %low, %hva
+  store i64 %g, ptr %fp
+  store i64 0, ptr %hp
+  call void @withdraw(ptr %t, i64 %key)
+  br label %entered
+plain:
+  %f2 = phi i64 [ %f1, %put ], [ %low, %test ]
+  store i64 %f2, ptr %fp
+  store i64 %hva, ptr %hp
   call void @fill(ptr %t, i64 %gva, i64 %how, i64 %hva)
+  br label %entered
+entered:
   %had = icmp ne i64 %before, 0
   %other = icmp ne i64 %before, %hva
   %moved = and i1 %had, %other
@@ -300,7 +390,7 @@ define internal {{ i64, i64 }} @pages(ptr %s, i64 %gva, i64 %how, i64 %bytes) no
   %crosses = icmp ugt i64 %end, 4096
   br i1 %crosses, label %two, label %one, !prof !1
 one:
-  %known = call i64 @cached(ptr %t, i64 %gva, i64 %how)
+  %known = call i64 @cached(ptr %s, ptr %t, i64 %gva, i64 %how)
   %hit = icmp ne i64 %known, 0
   br i1 %hit, label %cached, label %miss
 cached:
@@ -449,18 +539,21 @@ simple:
 w8:
   %x8 = trunc i64 %value to i8
   store i8 %x8, ptr %p, align 1
-  ret i64 0
+  br label %told
 w16:
   %x16 = trunc i64 %value to i16
   store i16 %x16, ptr %p, align 1
-  ret i64 0
+  br label %told
 w32:
   %x32 = trunc i64 %value to i32
   store i32 %x32, ptr %p, align 1
-  ret i64 0
+  br label %told
 w64:
   store i64 %value, ptr %p, align 1
-  ret i64 0
+  br label %told
+told:
+  %left = call i64 @notice(ptr %s, i64 %h1, i64 %inside, i64 %bytes)
+  ret i64 %left
 bytewise:
   %first = sub i64 4096, %inside
   %q = inttoptr i64 %h2 to ptr
@@ -470,7 +563,10 @@ bytewise:
   %upper = getelementptr i8, ptr %scratch, i64 %first
   call void @copy(ptr %p, ptr %scratch, i64 %first)
   call void @copy(ptr %q, ptr %upper, i64 %rest)
-  ret i64 0
+  %left1 = call i64 @notice(ptr %s, i64 %h1, i64 %inside, i64 %first)
+  %left2 = call i64 @notice(ptr %s, i64 %h2, i64 0, i64 %rest)
+  %either = or i64 %left1, %left2
+  ret i64 %either
 not:
   %bad = icmp slt i64 %h1, 0
   br i1 %bad, label %fail, label %ask
@@ -487,7 +583,7 @@ ask:
 
 _PROBE_PAGE = """
 define internal i64 @probe_page(ptr %s, ptr %t, i64 %gva, i64 %how) nounwind {
-  %known = call i64 @cached(ptr %t, i64 %gva, i64 %how)
+  %known = call i64 @cached(ptr %s, ptr %t, i64 %gva, i64 %how)
   %hit = icmp ne i64 %known, 0
   br i1 %hit, label %out, label %miss
 miss:
@@ -555,6 +651,7 @@ drop:
   %wp = getelementptr i8, ptr %e, i64 16
   store i64 0, ptr %rp
   store i64 0, ptr %wp
+  store i64 0, ptr %fp
   br label %onward
 onward:
   %n1 = add i64 %n, 1
@@ -583,17 +680,12 @@ next:
   br i1 %meant, label %drop, label %onward
 drop:
   store i64 0, ptr %wp
+  %fp = getelementptr i8, ptr %e, i64 24
+  %f = load i64, ptr %fp
+  %g = or i64 %f, %hva
+  store i64 %g, ptr %fp
   %key = load i64, ptr %e
-  %page = lshr i64 %key, 3
-  %index = and i64 %page, {TLB_ENTRIES - 1}
-  %p = lshr i64 %key, 1
-  %q = and i64 %p, 3
-  %first = mul i64 %q, {TLB_ENTRIES}
-  %at = add i64 %first, %index
-  %place = shl i64 %at, 5
-  %tag = add i64 %place, 8
-  %tp = getelementptr i8, ptr %t, i64 %tag
-  store i64 {NO_TAG}, ptr %tp
+  call void @withdraw(ptr %t, i64 %key)
   br label %onward
 onward:
   %n1 = add i64 %n, 1
@@ -603,7 +695,7 @@ out:
   ret i64 0
 }}
 """
-"""Withdraw the right to write a host page, from both levels."""
+"""Let nothing be written to a host page without notice."""
 
 
 def walks_text() -> str:
@@ -611,7 +703,8 @@ def walks_text() -> str:
     return "\n".join(
         [
             "declare { i32, i64, i8 } @routine_translate(ptr, ptr, i64, i64, i8)",
-            _KEY, _FIND, _FILL, _CACHED, _RAM, _WALK, _REMEMBER, _PAGES, _COPY, _SLOW_LOAD,
+            _NOTICE, _WITHDRAW, _KEY, _FIND, _FILL, _CACHED, _RAM, _WALK, _REMEMBER,
+            _PAGES, _COPY, _SLOW_LOAD,
             _SLOW_STORE, _PROBE_PAGE, _SLOW_PROBE, _FORGET_LOCAL, _FORGET_WRITES, ranges_text(),
         ]
     )  # fmt: skip
