@@ -1,18 +1,12 @@
-"""Our own answer to a case, by either reader of the algebra."""
-
-from functools import cache
-from typing import Any
+"""Our own answer to a case, on any engine."""
 
 from oracle_case import MEMORY_SIZE, REGIONS, Case, Outcome
 
-from vtx.engine.evaluate import Evaluator
-from vtx.engine.generate import Step, compile_block
-from vtx.engine.namespace import Namespace
-from vtx.engine.reference import Reference
+from tests.vtx.engines import OneByOne
 from vtx.engine.translate import translate_bytes
 from vtx.isa.features import ADVERTISED_AS
 from vtx.isa.key import current_key
-from vtx.isa.layout import GPR_NAMES, SLOTS
+from vtx.isa.layout import GPR_NAMES
 from vtx.isa.program import verify
 from vtx.machine.bus import Bus
 from vtx.machine.cpu import FAULT, OK, Cpu
@@ -25,8 +19,10 @@ FS_BASE = 0x40
 class Ours:
     """A bare CPU, paging off: flat segments in 64- and 32-bit mode, real mode for 16 bits."""
 
-    def __init__(self, bits: int, *, quick: bool, cpl: int = 0, fs_base: int = FS_BASE) -> None:
-        self.bits, self.quick = bits, quick
+    def __init__(
+        self, bits: int, *, engine: str = "reference", cpl: int = 0, fs_base: int = FS_BASE
+    ) -> None:
+        self.bits = bits
         self.cpu = cpu = Cpu(Bus(PhysicalMemory(MEMORY_SIZE)))
         state = cpu.state
         state.write("cr0", 0x11)
@@ -42,28 +38,17 @@ class Ours:
         for segment in ("ss", "ds", "es", "fs", "gs"):
             state.write_segment(segment, 16 | cpl, 0, limit, data)
         state.write("fs_base", fs_base if bits == 64 else 0)
-        Reference(cpu, FEATURES, quick=quick)  # gives the CPU its address translation
+        self.one = OneByOne(engine, cpu, FEATURES)
         self._clean = state.save()
-        self._names, self._evaluator = Namespace(cpu), Evaluator(cpu)
-        self._compiled = cache(self._compile)
+        self._verified: set[bytes] = set()
 
-    def _compile(self, code: bytes) -> Any:
-        """A function that runs the instruction and returns how it ended."""
-        one = translate_bytes(code, current_key(self.cpu.words), FEATURES)
-        assert one is not None and one.length == len(code), code.hex()
-        program = one.program
-        verify(program)
-        words, mask = self.cpu.words, 0xFFFF_FFFF_FFFF_FFFF if self.bits == 64 else 0xFFFF_FFFF
-        if self.quick:
-            self._names.need(program.ops)
-            step = Step(program, 0, one.length)
-            return self._names.block(compile_block([step], mask, "<case>"))
-
-        def run() -> int:
-            next_ip = (words[SLOTS["rip"]] + one.length) & mask
-            return self._evaluator.instruction(program, next_ip)
-
-        return run
+    def _verify(self, code: bytes) -> None:
+        """The bytes are one instruction, with a legal program."""
+        if code not in self._verified:
+            one = translate_bytes(code, current_key(self.cpu.words), FEATURES)
+            assert one is not None and one.length == len(code), code.hex()
+            verify(one.program)
+            self._verified.add(code)
 
     def run(self, case: Case, *, to_the_end: bool = False) -> Outcome:
         """One instruction; with `to_the_end` every iteration of a repeated one."""
@@ -76,10 +61,10 @@ class Ours:
         for base, _ in REGIONS:
             content = case.region(base)
             cpu.memory[base : base + len(content)] = content
-        execute = self._compiled(case.code)
-        status = execute()
+        self._verify(case.code)
+        status = self.one.run(case.code)
         while to_the_end and status == OK and state.read("rip") == case.ip:
-            status = execute()
+            status = self.one.run(case.code)
         if status != OK:
             assert status == FAULT, f"{case.form} ended with status {status}"
             return Outcome(state.read("fault_vector"))

@@ -1,6 +1,6 @@
 """Blocks of several instructions: dropping dead flags and values changes nothing visible.
 
-Random straight-line code runs once as one generated function and once instruction by
+Random straight-line code runs once as one block, generated or native, and once instruction by
 instruction in the evaluator; state, retired count and faults must be equal.
 """
 
@@ -12,6 +12,7 @@ from oracle_case import CODE, DATA, DATA_SIZE, REGIONS
 from oracle_forms import Instance, edge, forms, instance
 from oracle_ours import FEATURES, Ours
 
+from tests.vtx.engines import NATIVE
 from vtx.engine.evaluate import Evaluator
 from vtx.engine.generate import Step, compile_block
 from vtx.engine.namespace import Namespace
@@ -29,6 +30,7 @@ STRAIGHT = frozenset(
 )
 ANYWHERE = (Register.NONE, Register.RIP, Register.EIP)
 LENGTH = 8
+ENGINES = pytest.mark.parametrize("engine", ["reference", NATIVE])
 
 
 def _usable(one: Instance) -> bool:
@@ -54,11 +56,16 @@ def _instructions(bits: int, ip: int, random: Random, codes: list[int]) -> list[
 class _Side:
     """One CPU that runs a block its own way."""
 
-    def __init__(self, bits: int, *, quick: bool) -> None:
-        self.cpu = Ours(bits, quick=quick).cpu
+    def __init__(self, bits: int, engine: str) -> None:
+        self.engine = engine
+        self.cpu = Ours(bits, engine=engine).cpu
         self.clean = self.cpu.state.save()
         self.mask = (1 << bits) - 1
         self.names, self.evaluator = Namespace(self.cpu), Evaluator(self.cpu)
+        if engine == "native":
+            from tests.vtx.native_runner import NativeRunner
+
+            self.runner = NativeRunner(self.cpu, FEATURES)
 
     def prepare(self, gprs: list[int], flags: int, ip: int) -> None:
         state = self.cpu.state
@@ -77,6 +84,12 @@ class _Side:
             steps.append(Step(made.program, offset, made.length))
             offset += made.length
         return steps
+
+    def run(self, block: list[Instance]) -> int:
+        """The whole block at once."""
+        if self.engine == "native":
+            return self.runner.run(*(one.code for one in block))
+        return self.run_generated(self.steps(block))
 
     def run_generated(self, steps: list[Step]) -> int:
         for step in steps:
@@ -99,37 +112,39 @@ class _Side:
         return self.cpu.state.as_dict(), [bytes(memory[b : b + size]) for b, size in REGIONS]
 
 
-def _compare(bits: int, blocks: int, seed: int) -> None:
+def _compare(engine: str, bits: int, blocks: int, seed: int) -> None:
     random = Random(seed)
     codes = forms(bits)
-    quick, plain = _Side(bits, quick=True), _Side(bits, quick=False)
+    quick, plain = _Side(bits, engine), _Side(bits, "evaluate")
     for number in range(blocks):
         block = _instructions(bits, CODE, random, codes)
-        steps = quick.steps(block)
+        steps = plain.steps(block)
         for _ in range(3):
             gprs = [edge(random, bits) for _ in range(16)]
             flags = random.getrandbits(12) & 0xCD5
             quick.prepare(gprs, flags, CODE)
             plain.prepare(gprs, flags, CODE)
-            ended = quick.run_generated(steps), plain.run_stepwise(steps)
+            ended = quick.run(block), plain.run_stepwise(steps)
             what = f"block {number}: {[one.form for one in block]}"
             assert ended[0] == ended[1], what
             assert quick.outcome() == plain.outcome(), what
 
 
+@ENGINES
 @pytest.mark.parametrize("bits", [64, 32])
-def test_a_block_does_what_its_instructions_do_one_by_one(bits: int) -> None:
-    _compare(bits, 60, 7)
+def test_a_block_does_what_its_instructions_do_one_by_one(engine: str, bits: int) -> None:
+    _compare(engine, bits, 60, 7)
 
 
 @pytest.mark.campaign
+@ENGINES
 @pytest.mark.parametrize("bits", [64, 32])
-def test_many_blocks_do_what_their_instructions_do_one_by_one(bits: int) -> None:
-    _compare(bits, 4000, 17)
+def test_many_blocks_do_what_their_instructions_do_one_by_one(engine: str, bits: int) -> None:
+    _compare(engine, bits, 4000, 17)
 
 
 def test_flags_that_are_overwritten_unread_are_dropped() -> None:
-    side = _Side(64, quick=True)
+    side = _Side(64, "reference")
     lists = [lower(side.steps([_bytes("4801d8")])[0].program).ops] * 2  # add rax, rbx, twice
 
     def flag_writes(ops: object) -> int:

@@ -10,12 +10,15 @@ from oracle_case import ALL_ARITHMETIC, DF, Case, Outcome, differences
 from oracle_forms import Instance
 from oracle_ours import Ours
 
+from tests.vtx.engines import NATIVE
+
 pytestmark = pytest.mark.skipif(
     bool(oracle_host.reason_to_skip()), reason=oracle_host.reason_to_skip() or "runs here"
 )
 SMALL = Size(instances=4, states=5, seed=21)
 BIG = Size(instances=100, states=20, seed=31)
 FEWEST_FORMS = 640
+ENGINES = pytest.mark.parametrize("engine", ["reference", NATIVE])
 COMPARED_FLAGS = ALL_ARITHMETIC | DF | 1 << 21
 
 _FEATURES = {value: name for name, value in vars(CpuidFeature).items() if isinstance(value, int)}
@@ -38,9 +41,9 @@ def _wanted(host_features: frozenset[str]) -> Callable[[Instance], bool]:
     return wanted
 
 
-def _compare(size: Size) -> None:
+def _compare(engine: str, size: Size) -> None:
     def work(note: Callable[[str], None]) -> Tally:
-        ours, host = Ours(64, quick=True, cpl=3), oracle_host.Host()
+        ours, host = Ours(64, engine=engine, cpl=3), oracle_host.Host()
 
         def check(case: Case) -> tuple[Outcome, list[str]] | None:
             mine = ours.run(case, to_the_end=True)
@@ -52,18 +55,20 @@ def _compare(size: Size) -> None:
         return run(64, size, check, host=True, wanted=_wanted(oracle_host.features()))
 
     tally: Tally = oracle_host.in_child(work)
-    print(f"host CPU: {tally}")
+    print(f"{engine} and host CPU: {tally}")
     assert not tally.failures, tally.report()
     assert tally.forms >= FEWEST_FORMS
 
 
-def test_semantics_agree_with_the_host_cpu() -> None:
-    _compare(SMALL)
+@ENGINES
+def test_semantics_agree_with_the_host_cpu(engine: str) -> None:
+    _compare(engine, SMALL)
 
 
 @pytest.mark.campaign
-def test_semantics_agree_with_the_host_cpu_on_many_examples() -> None:
-    _compare(BIG)
+@ENGINES
+def test_semantics_agree_with_the_host_cpu_on_many_examples(engine: str) -> None:
+    _compare(engine, BIG)
 
 
 def test_a_child_that_dies_names_the_case() -> None:

@@ -12,10 +12,13 @@ from oracle_case import ALL_ARITHMETIC, DF, Case, Outcome, differences
 from oracle_ours import Ours
 from oracle_unicorn import Unicorn
 
+from tests.vtx.engines import NATIVE
+
 SMALL = Size(instances=3, states=4)
 BIG = Size(instances=40, states=12, seed=11)
 FEWEST_FORMS = {64: 670, 32: 530, 16: 580}
 COMPARED_FLAGS = ALL_ARITHMETIC | DF
+ENGINES = pytest.mark.parametrize("engine", ["reference", NATIVE])
 
 Predicate = Callable[[Case], bool]
 
@@ -68,8 +71,8 @@ def _one_step_behind(case: Case, ours: Outcome, theirs: Outcome) -> bool:
     return repeats and string and theirs.ip == case.ip and ours.ip == case.ip + len(case.code)
 
 
-def _compare(bits: int, size: Size) -> None:
-    ours, unicorn = Ours(bits, quick=True), Unicorn(bits)
+def _compare(engine: str, bits: int, size: Size) -> None:
+    ours, unicorn = Ours(bits, engine=engine), Unicorn(bits)
 
     def check(case: Case) -> tuple[Outcome, list[str]] | None:
         if _excluded(case):
@@ -81,17 +84,19 @@ def _compare(bits: int, size: Size) -> None:
         return a, found
 
     tally = run(bits, size, check)
-    print(f"Unicorn, {bits}-bit: {tally}")
+    print(f"{engine} and Unicorn, {bits}-bit: {tally}")
     assert not tally.failures, tally.report()
     assert tally.forms >= FEWEST_FORMS[bits]
 
 
+@ENGINES
 @pytest.mark.parametrize("bits", [64, 32, 16])
-def test_semantics_agree_with_unicorn(bits: int) -> None:
-    _compare(bits, SMALL)
+def test_semantics_agree_with_unicorn(engine: str, bits: int) -> None:
+    _compare(engine, bits, SMALL)
 
 
 @pytest.mark.campaign
+@ENGINES
 @pytest.mark.parametrize("bits", [64, 32, 16])
-def test_semantics_agree_with_unicorn_on_many_examples(bits: int) -> None:
-    _compare(bits, BIG)
+def test_semantics_agree_with_unicorn_on_many_examples(engine: str, bits: int) -> None:
+    _compare(engine, bits, BIG)

@@ -8,7 +8,8 @@ from functools import cache
 import pytest
 
 import asm
-from vtx.engine.reference import Reference
+from tests.vtx.engines import ENGINES, OneByOne
+from vtx.engine.choice import make_engine
 from vtx.engine.run import Ended, Runner
 from vtx.isa.key import current_key
 from vtx.isa.program import Service
@@ -60,7 +61,7 @@ def gate(selector: int, target: int, kind: int, dpl: int = 0, present: bool = Tr
 class Bench:
     """One CPU and its surroundings."""
 
-    def __init__(self, mode: str, quick: bool) -> None:
+    def __init__(self, mode: str, engine: str) -> None:
         self.cpu = Cpu(Bus(PhysicalMemory(1 << 20)))
         self.state = self.cpu.state
         self.features = features_of("haswell", hide_vmx=True)
@@ -72,8 +73,9 @@ class Bench:
         self._write_tables(mode)
         getattr(self, f"_enter_{mode}")()
         self.cpu.switch_context()
-        self.engine = Reference(self.cpu, self.features, quick=quick)
+        self.engine = make_engine(engine, self.cpu, self.features)
         self.runner = Runner(self.engine)
+        self._name = engine
 
     def _offer_services(self) -> None:
         services = self.cpu.services
@@ -201,12 +203,8 @@ class Bench:
     def exits(self, source: str) -> bool:
         """Whether the instruction at CODE, or the event it raises, ends in a VM exit."""
         self["rip"] = CODE
-        self.load(source)
-        self.engine.forget_blocks()
-        self.engine.key = current_key(self.cpu.words)
-        found = self.engine._find(True)
-        assert found is not None
-        status = found.run()
+        one = OneByOne(self._name, self.cpu, self.features)
+        status = one.run(code_bytes(source, self.bits) + bytes(15))
         while status in _DELIVERY:
             done = self.engine.call(_DELIVERY[status])
             status = self.cpu.status if done is None else OK
@@ -235,25 +233,25 @@ class Bench:
         self.state.write(slot, value)
 
 
-@pytest.fixture(params=[True, False], ids=["generated", "evaluated"])
-def quick(request: pytest.FixtureRequest) -> bool:
-    """Which reader of the algebra runs the test."""
-    return bool(request.param)
+@pytest.fixture(params=ENGINES)
+def engine(request: pytest.FixtureRequest) -> str:
+    """Which engine runs the test."""
+    return str(request.param)
 
 
 @pytest.fixture
-def long(quick: bool) -> Bench:
+def long(engine: str) -> Bench:
     """64-bit mode at CPL 0, 4-level paging."""
-    return Bench("long", quick)
+    return Bench("long", engine)
 
 
 @pytest.fixture
-def protected(quick: bool) -> Bench:
+def protected(engine: str) -> Bench:
     """32-bit protected mode at CPL 0, paging off."""
-    return Bench("protected", quick)
+    return Bench("protected", engine)
 
 
 @pytest.fixture
-def real(quick: bool) -> Bench:
+def real(engine: str) -> Bench:
     """Real-address mode."""
-    return Bench("real", quick)
+    return Bench("real", engine)

@@ -7,7 +7,7 @@ memory of its own, and an identity EPT where a test asks for it.
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from vtx.engine.reference import Reference
+from vtx.engine.choice import make_engine
 from vtx.engine.run import Ended, Runner
 from vtx.isa.layout import SLOTS
 from vtx.machine.built import features_of
@@ -102,7 +102,7 @@ def ept_tables(base: int) -> Iterator[tuple[int, int]]:
 class Bench:
     """A CPU in VMX root operation with a current, clear VMCS."""
 
-    quick: bool
+    engine_name: str
     profile: str = "haswell"
     guest: bytes = CPUID + UD2
     fields: dict[str, int] = field(default_factory=dict)
@@ -113,7 +113,7 @@ class Bench:
         self.cpu = Cpu(Bus(PhysicalMemory(1 << 20)))
         self.state = self.cpu.state
         self._boot_host()
-        self.engine = Reference(self.cpu, features_of(self.profile), quick=self.quick)
+        self.engine = make_engine(self.engine_name, self.cpu, features_of(self.profile))
         self.runner = Runner(self.engine, python_root=True)
         for place, entry in (*long_mode_tables(HOST_TABLES), *long_mode_tables(GUEST_TABLES)):
             self.cpu.bus.store(place, 64, entry)

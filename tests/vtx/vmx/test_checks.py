@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.vtx.engines import EVERY_ENGINE
 from tests.vtx.vmx.bench import SECONDARY, VMCS, Bench, controls, legal_fields
 from vtx.spec import entry_check, entry_checks
 from vtx.vmx.capability import REVISION
@@ -210,13 +211,12 @@ BROKEN: list[tuple[str, dict[str, int]]] = [
 """A rule, and what to change in a legal VMCS so that it is the first one broken."""
 
 IDS = [f"{rule}-{n}" for n, (rule, _) in enumerate(BROKEN)]
-READERS = pytest.mark.parametrize("quick", [True, False], ids=["quick", "plain"])
 
 
-@READERS
+@EVERY_ENGINE
 @pytest.mark.parametrize(("rule", "change"), BROKEN, ids=IDS)
-def test_a_broken_rule_gives_its_result(quick: bool, rule: str, change: dict[str, int]) -> None:
-    bench = Bench(quick, fields=change)
+def test_a_broken_rule_gives_its_result(engine: str, rule: str, change: dict[str, int]) -> None:
+    bench = Bench(engine, fields=change)
     row = entry_check(rule)
     status = bench.enter()
     if row.error_number is not None:

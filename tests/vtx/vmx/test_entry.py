@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.vtx.engines import EVERY_ENGINE
 from tests.vtx.vmx.bench import (
     GUEST_CODE,
     GUEST_HANDLER,
@@ -15,7 +16,6 @@ from tests.vtx.vmx.bench import (
 )
 from vtx.spec import EXITS
 
-READERS = pytest.mark.parametrize("quick", [True, False], ids=["quick", "plain"])
 VMCALL, VMLAUNCH = b"\x0f\x01\xc1", b"\x0f\x01\xc2"
 VALID, ERROR = 1 << 31, 1 << 11
 ENTRY_FAILED = 1 << 31
@@ -23,15 +23,15 @@ MSR_AREA = 0x9000
 TIMER = controls("pin", "PREEMPTION_TIMER")
 
 
-@READERS
-def test_guest_state_is_what_the_vmcs_says(quick: bool) -> None:
+@EVERY_ENGINE
+def test_guest_state_is_what_the_vmcs_says(engine: str) -> None:
     fields = {
         "GUEST_FS_BASE": 0x1111, "GUEST_GS_BASE": 0x2222, "GUEST_IA32_SYSENTER_EIP": 0x3333,
         "GUEST_RFLAGS": 0x8C7, "GUEST_IA32_PAT": 0x0606, "GUEST_DR7": 0x455,
         "VMENTRY_CONTROLS": controls("entry", "IA32E_MODE_GUEST", "LOAD_PAT",
                                      "LOAD_DEBUG_CONTROLS"),
     }  # fmt: skip
-    bench = Bench(quick, fields=fields)
+    bench = Bench(engine, fields=fields)
     assert bench.enter() == 0
     assert bench.state.rflags == 0x8C7
     expected = {
@@ -42,11 +42,11 @@ def test_guest_state_is_what_the_vmcs_says(quick: bool) -> None:
     assert bench.cpu.bus.load(VMCS + 8, 64) == 1
 
 
-@READERS
-def test_a_vmcs_edited_by_plain_stores_takes_effect(quick: bool) -> None:
+@EVERY_ENGINE
+def test_a_vmcs_edited_by_plain_stores_takes_effect(engine: str) -> None:
     from vtx.vmx.vmcs import OFFSETS
 
-    bench = Bench(quick, guest=NOP + VMCALL)
+    bench = Bench(engine, guest=NOP + VMCALL)
     bench.cpu.bus.store(VMCS + OFFSETS["GUEST_RIP"], 64, GUEST_CODE + 1)
     assert bench.run() == EXITS.VMCALL
     assert bench.vmread("GUEST_RIP") == GUEST_CODE + 1
@@ -70,41 +70,41 @@ def _real_mode() -> dict[str, int]:
     return fields
 
 
-@READERS
-def test_a_pae_guest_takes_its_pdptes_from_the_vmcs_under_ept(quick: bool) -> None:
+@EVERY_ENGINE
+def test_a_pae_guest_takes_its_pdptes_from_the_vmcs_under_ept(engine: str) -> None:
     fields = {**GUEST_32, "GUEST_CR4": 0x2020, "GUEST_CR3": 0}
-    bench = Bench(quick, guest=VMCALL, fields=fields)
+    bench = Bench(engine, guest=VMCALL, fields=fields)
     bench.use_ept()
     bench.vmwrite("GUEST_PDPTE0", 0x2_2001)
     assert bench.run() == EXITS.VMCALL
     assert bench.vmread("GUEST_PDPTE0") == 0x2_2001
 
 
-@READERS
-def test_a_pae_guest_takes_its_pdptes_from_memory_without_ept(quick: bool) -> None:
+@EVERY_ENGINE
+def test_a_pae_guest_takes_its_pdptes_from_memory_without_ept(engine: str) -> None:
     fields = {**GUEST_32, "GUEST_CR4": 0x2020, "GUEST_CR3": MSR_AREA}
-    bench = Bench(quick, guest=VMCALL, fields=fields)
+    bench = Bench(engine, guest=VMCALL, fields=fields)
     bench.cpu.bus.store(MSR_AREA, 64, 0x2_2001)
     assert bench.run() == EXITS.VMCALL
 
 
-@READERS
+@EVERY_ENGINE
 @pytest.mark.parametrize("mode", ["unpaged", "real"])
 def test_an_unrestricted_guest_runs_without_paging_and_without_protection(
-    quick: bool, mode: str
+    engine: str, mode: str
 ) -> None:
     change = {"GUEST_CR0": 0x31} if mode == "unpaged" else _real_mode()
-    bench = Bench(quick, guest=VMCALL, fields={**GUEST_32, **change})
+    bench = Bench(engine, guest=VMCALL, fields={**GUEST_32, **change})
     bench.use_ept("UNRESTRICTED_GUEST")
     assert bench.run() == EXITS.VMCALL
     assert bench.vmread("GUEST_CR0") == change["GUEST_CR0"]
     assert bench.word("cr0") == 0x8001_0031
 
 
-@READERS
-def test_a_32_bit_host_gets_a_32_bit_code_segment_back(quick: bool) -> None:
+@EVERY_ENGINE
+def test_a_32_bit_host_gets_a_32_bit_code_segment_back(engine: str) -> None:
     fields = {**GUEST_32, "VMEXIT_CONTROLS": controls("exit"), "HOST_CR4": 0x2000}
-    bench = Bench(quick, guest=VMCALL, fields=fields | {"GUEST_CR0": 0x31})
+    bench = Bench(engine, guest=VMCALL, fields=fields | {"GUEST_CR0": 0x31})
     bench.use_ept("UNRESTRICTED_GUEST")
     bench.state.write("efer", 0)
     assert bench.run() == EXITS.VMCALL
@@ -114,7 +114,7 @@ def test_a_32_bit_host_gets_a_32_bit_code_segment_back(quick: bool) -> None:
 # --- event injection -------------------------------------------------------------------------
 
 
-@READERS
+@EVERY_ENGINE
 @pytest.mark.parametrize(
     ("info", "error", "length", "frame"),
     [
@@ -127,14 +127,14 @@ def test_a_32_bit_host_gets_a_32_bit_code_segment_back(quick: bool) -> None:
     ids=["exception", "with-error-code", "int-n", "int3", "interrupt"],
 )
 def test_an_injected_event_reaches_its_handler(
-    quick: bool, info: int, error: int, length: int, frame: list[int]
+    engine: str, info: int, error: int, length: int, frame: list[int]
 ) -> None:
     fields = {
         "VMENTRY_INTERRUPTION_INFO": VALID | info, "VMENTRY_EXCEPTION_ERROR_CODE": error,
         "VMENTRY_INSTRUCTION_LENGTH": length, "GUEST_RFLAGS": 0x202,
         "GUEST_IDTR_LIMIT": 0xFFF,
     }  # fmt: skip
-    bench = Bench(quick, guest=NOP * 8, fields=fields)
+    bench = Bench(engine, guest=NOP * 8, fields=fields)
     bench.use_idt(info & 0xFF, VMCALL)
     assert bench.run() == EXITS.VMCALL
     assert bench.vmread("GUEST_RIP") == GUEST_HANDLER
@@ -146,19 +146,19 @@ def test_an_injected_event_reaches_its_handler(
     assert bench.vmread("GUEST_RFLAGS") & 0x200 == 0
 
 
-@READERS
-def test_an_injected_nmi_blocks_further_ones(quick: bool) -> None:
-    bench = Bench(quick, fields={"VMENTRY_INTERRUPTION_INFO": VALID | 2 << 8 | 2})
+@EVERY_ENGINE
+def test_an_injected_nmi_blocks_further_ones(engine: str) -> None:
+    bench = Bench(engine, fields={"VMENTRY_INTERRUPTION_INFO": VALID | 2 << 8 | 2})
     bench.use_idt(2, VMCALL)
     assert bench.run() == EXITS.VMCALL
     assert bench.vmread("GUEST_INTERRUPTIBILITY_STATE") == 8
 
 
-@READERS
-def test_an_injected_event_is_told_when_its_delivery_exits(quick: bool) -> None:
+@EVERY_ENGINE
+def test_an_injected_event_is_told_when_its_delivery_exits(engine: str) -> None:
     info = VALID | ERROR | 3 << 8 | 13
     fields = {"VMENTRY_INTERRUPTION_INFO": info, "VMENTRY_EXCEPTION_ERROR_CODE": 0x18}
-    bench = Bench(quick, fields=fields)
+    bench = Bench(engine, fields=fields)
     bench.use_ept()
     bench.cpu.bus.store(0x33000 + 8 * (GUEST_IDT >> 12), 64, 0)
     assert bench.run() == EXITS.EPT_VIOLATION
@@ -175,11 +175,11 @@ def test_an_injected_event_is_told_when_its_delivery_exits(quick: bool) -> None:
     assert bench.vmread("IDT_VECTORING_INFO") == 0
 
 
-@READERS
-def test_a_software_event_keeps_its_length_when_its_delivery_exits(quick: bool) -> None:
+@EVERY_ENGINE
+def test_a_software_event_keeps_its_length_when_its_delivery_exits(engine: str) -> None:
     info = VALID | 4 << 8 | 0x41
     bench = Bench(
-        quick, fields={"VMENTRY_INTERRUPTION_INFO": info, "VMENTRY_INSTRUCTION_LENGTH": 2}
+        engine, fields={"VMENTRY_INTERRUPTION_INFO": info, "VMENTRY_INSTRUCTION_LENGTH": 2}
     )
     bench.use_ept()
     bench.cpu.bus.store(0x33000 + 8 * (GUEST_IDT >> 12), 64, 0)
@@ -188,11 +188,11 @@ def test_a_software_event_keeps_its_length_when_its_delivery_exits(quick: bool) 
     assert bench.vmread("EXIT_INSTRUCTION_LENGTH") == 2
 
 
-@READERS
+@EVERY_ENGINE
 def test_injecting_other_event_0_is_a_monitor_trap_exit_before_any_instruction(
-    quick: bool,
+    engine: str,
 ) -> None:
-    bench = Bench(quick, guest=NOP, fields={"VMENTRY_INTERRUPTION_INFO": VALID | 7 << 8})
+    bench = Bench(engine, guest=NOP, fields={"VMENTRY_INTERRUPTION_INFO": VALID | 7 << 8})
     assert bench.run() == EXITS.MONITOR_TRAP_FLAG
     assert bench.vmread("GUEST_RIP") == GUEST_CODE
 
@@ -200,47 +200,47 @@ def test_injecting_other_event_0_is_a_monitor_trap_exit_before_any_instruction(
 # --- VMX-preemption timer --------------------------------------------------------------------
 
 
-@READERS
+@EVERY_ENGINE
 @pytest.mark.parametrize("value", [0, 1, 2, 7, 33])
 def test_the_preemption_timer_lets_exactly_its_value_of_instructions_retire(
-    quick: bool, value: int
+    engine: str, value: int
 ) -> None:
     fields = {"PINBASED_CONTROLS": TIMER, "PREEMPTION_TIMER_VALUE": value}
-    bench = Bench(quick, guest=NOP * 64, fields=fields)
+    bench = Bench(engine, guest=NOP * 64, fields=fields)
     before = bench.word("retired")
     assert bench.run() == EXITS.PREEMPTION_TIMER
     assert bench.vmread("GUEST_RIP") == GUEST_CODE + value
     assert bench.word("retired") == before + value
 
 
-@READERS
-def test_the_preemption_timer_counts_the_same_behind_a_vmlaunch_instruction(quick: bool) -> None:
+@EVERY_ENGINE
+def test_the_preemption_timer_counts_the_same_behind_a_vmlaunch_instruction(engine: str) -> None:
     fields = {"PINBASED_CONTROLS": TIMER, "PREEMPTION_TIMER_VALUE": 5}
-    bench = Bench(quick, guest=NOP * 64, fields=fields)
+    bench = Bench(engine, guest=NOP * 64, fields=fields)
     bench.host(VMLAUNCH, 1)
     bench.runner.run(10_000)
     assert bench.vmread("EXIT_REASON") == EXITS.PREEMPTION_TIMER
     assert bench.vmread("GUEST_RIP") == GUEST_CODE + 5
 
 
-@READERS
-def test_the_preemption_timer_is_saved_where_asked(quick: bool) -> None:
+@EVERY_ENGINE
+def test_the_preemption_timer_is_saved_where_asked(engine: str) -> None:
     fields = {
         "PINBASED_CONTROLS": TIMER, "PREEMPTION_TIMER_VALUE": 100,
         "VMEXIT_CONTROLS": controls("exit", "HOST_ADDRESS_SPACE_SIZE", "SAVE_PREEMPTION_TIMER"),
     }  # fmt: skip
-    bench = Bench(quick, guest=NOP * 9 + VMCALL, fields=fields)
+    bench = Bench(engine, guest=NOP * 9 + VMCALL, fields=fields)
     assert bench.run() == EXITS.VMCALL
     assert bench.vmread("PREEMPTION_TIMER_VALUE") == 91
 
 
-@READERS
-def test_the_timer_waits_for_the_injected_event(quick: bool) -> None:
+@EVERY_ENGINE
+def test_the_timer_waits_for_the_injected_event(engine: str) -> None:
     fields = {
         "PINBASED_CONTROLS": TIMER, "PREEMPTION_TIMER_VALUE": 0,
         "VMENTRY_INTERRUPTION_INFO": VALID | 3 << 8 | 6,
     }  # fmt: skip
-    bench = Bench(quick, fields=fields)
+    bench = Bench(engine, fields=fields)
     bench.use_idt(6, VMCALL)
     assert bench.run() == EXITS.PREEMPTION_TIMER
     assert bench.vmread("GUEST_RIP") == GUEST_HANDLER
@@ -249,27 +249,27 @@ def test_the_timer_waits_for_the_injected_event(quick: bool) -> None:
 # --- windows and trap flag -------------------------------------------------------------------
 
 
-@READERS
+@EVERY_ENGINE
 @pytest.mark.parametrize(("flags", "blocking", "where"), [(0x202, 0, 0), (0x202, 1, 1)])
 def test_the_interrupt_window_opens_with_if_and_without_blocking(
-    quick: bool, flags: int, blocking: int, where: int
+    engine: str, flags: int, blocking: int, where: int
 ) -> None:
     fields = {
         "PROCBASED_CONTROLS": controls("proc", "INTERRUPT_WINDOW_EXITING"),
         "GUEST_RFLAGS": flags, "GUEST_INTERRUPTIBILITY_STATE": blocking,
     }  # fmt: skip
-    bench = Bench(quick, guest=NOP * 4 + VMCALL, fields=fields)
+    bench = Bench(engine, guest=NOP * 4 + VMCALL, fields=fields)
     assert bench.run() == EXITS.INTERRUPT_WINDOW
     assert bench.vmread("GUEST_RIP") == GUEST_CODE + where
 
 
-@READERS
-def test_blocking_by_sti_outlives_a_vmlaunch_that_is_run_alone(quick: bool) -> None:
+@EVERY_ENGINE
+def test_blocking_by_sti_outlives_a_vmlaunch_that_is_run_alone(engine: str) -> None:
     fields = {
         "PROCBASED_CONTROLS": controls("proc", "INTERRUPT_WINDOW_EXITING"),
         "GUEST_RFLAGS": 0x202, "GUEST_INTERRUPTIBILITY_STATE": 1,
     }  # fmt: skip
-    bench = Bench(quick, guest=NOP * 4, fields=fields)
+    bench = Bench(engine, guest=NOP * 4, fields=fields)
     bench.state.write("dr7", 0x401)
     bench.host(VMLAUNCH, 1)
     bench.runner.run(10_000)
@@ -277,30 +277,30 @@ def test_blocking_by_sti_outlives_a_vmlaunch_that_is_run_alone(quick: bool) -> N
     assert bench.vmread("GUEST_RIP") == GUEST_CODE + 1
 
 
-@READERS
-def test_the_interrupt_window_stays_shut_without_if(quick: bool) -> None:
+@EVERY_ENGINE
+def test_the_interrupt_window_stays_shut_without_if(engine: str) -> None:
     fields = {"PROCBASED_CONTROLS": controls("proc", "INTERRUPT_WINDOW_EXITING")}
-    bench = Bench(quick, guest=NOP * 4 + VMCALL, fields=fields)
+    bench = Bench(engine, guest=NOP * 4 + VMCALL, fields=fields)
     assert bench.run() == EXITS.VMCALL
 
 
-@READERS
+@EVERY_ENGINE
 @pytest.mark.parametrize(("blocking", "reason"), [(0, 8), (8, 18)])
 def test_the_nmi_window_is_open_unless_nmis_are_blocked(
-    quick: bool, blocking: int, reason: int
+    engine: str, blocking: int, reason: int
 ) -> None:
     fields = {
         "PINBASED_CONTROLS": controls("pin", "NMI_EXITING", "VIRTUAL_NMIS"),
         "PROCBASED_CONTROLS": controls("proc", "NMI_WINDOW_EXITING"),
         "GUEST_INTERRUPTIBILITY_STATE": blocking,
     }
-    assert Bench(quick, guest=NOP + VMCALL, fields=fields).run() == reason
+    assert Bench(engine, guest=NOP + VMCALL, fields=fields).run() == reason
 
 
-@READERS
-def test_the_monitor_trap_flag_exits_behind_each_instruction(quick: bool) -> None:
+@EVERY_ENGINE
+def test_the_monitor_trap_flag_exits_behind_each_instruction(engine: str) -> None:
     fields = {"PROCBASED_CONTROLS": controls("proc", "MONITOR_TRAP_FLAG")}
-    bench = Bench(quick, guest=NOP * 4, fields=fields)
+    bench = Bench(engine, guest=NOP * 4, fields=fields)
     for launch, count in ((1, 1), (0, 2), (0, 3)):
         assert bench.run(launch) == EXITS.MONITOR_TRAP_FLAG
         assert bench.vmread("GUEST_RIP") == GUEST_CODE + count
@@ -319,18 +319,18 @@ LOAD = {"VMENTRY_MSR_LOAD_COUNT": 9, "VMENTRY_MSR_LOAD_ADDR": MSR_AREA}
 LSTAR, FS_BASE = 0xC000_0082, 0xC000_0100
 
 
-@READERS
-def test_entry_loads_every_msr_of_its_area(quick: bool) -> None:
-    bench = Bench(quick, fields=LOAD)
+@EVERY_ENGINE
+def test_entry_loads_every_msr_of_its_area(engine: str) -> None:
+    bench = Bench(engine, fields=LOAD)
     _area(bench, *((LSTAR, n) for n in range(9)))
     assert bench.enter() == 0
     assert (bench.word("vmx"), bench.word("lstar")) == (2, 8)
 
 
-@READERS
+@EVERY_ENGINE
 @pytest.mark.parametrize("bad", [(FS_BASE, 0), (1 << 32 | LSTAR, 0), (LSTAR, 1 << 60), (0x7777, 0)])
-def test_a_refused_msr_fails_entry_with_its_number(quick: bool, bad: tuple[int, int]) -> None:
-    bench = Bench(quick, fields=LOAD)
+def test_a_refused_msr_fails_entry_with_its_number(engine: str, bad: tuple[int, int]) -> None:
+    bench = Bench(engine, fields=LOAD)
     _area(bench, *((LSTAR, n) for n in range(8)), bad)
     assert bench.enter() == 0
     assert (bench.word("vmx"), bench.word("rip")) == (1, HOST_CODE)

@@ -2,10 +2,10 @@
 
 import pytest
 
+from tests.vtx.engines import EVERY_ENGINE
 from tests.vtx.vmx.bench import EPT_TABLES, GUEST_CODE, GUEST_TABLES, NOP, Bench
 from vtx.spec import EXITS
 
-READERS = pytest.mark.parametrize("quick", [True, False], ids=["quick", "plain"])
 LOAD_EAX, STORE_EAX, VMCALL = b"\x8b\x06", b"\x89\x06", b"\x0f\x01\xc1"
 DATA = 0x5_0000
 WRITE_BACK, LARGE, ACCESSED, DIRTY = 6 << 3, 1 << 7, 1 << 8, 1 << 9
@@ -19,8 +19,8 @@ def leaf(gpa: int) -> int:
     return EPT_TABLES + 0x3000 + 8 * (gpa >> 12)
 
 
-def make(quick: bool, guest: bytes, eptp_flags: int = 0) -> Bench:
-    bench = Bench(quick, guest=guest)
+def make(engine: str, guest: bytes, eptp_flags: int = 0) -> Bench:
+    bench = Bench(engine, guest=guest)
     bench.use_ept(eptp_flags=eptp_flags)
     bench.state.write("rsi", DATA + 0x123)
     return bench
@@ -35,9 +35,9 @@ def references(bench: Bench) -> list[str]:
     return seen
 
 
-@READERS
-def test_a_cold_walk_takes_24_references_with_4_kib_pages(quick: bool) -> None:
-    seen = references(make(quick, NOP))
+@EVERY_ENGINE
+def test_a_cold_walk_takes_24_references_with_4_kib_pages(engine: str) -> None:
+    seen = references(make(engine, NOP))
     assert len(seen) == 24
     assert [level for level in seen if not level.startswith("ept")] == [
         "pml4e", "pdpte", "pde", "pte",
@@ -45,20 +45,20 @@ def test_a_cold_walk_takes_24_references_with_4_kib_pages(quick: bool) -> None:
     assert seen[:5] == ["ept_pml4e", "ept_pdpte", "ept_pde", "ept_pte", "pml4e"]
 
 
-@READERS
-def test_a_cold_walk_takes_4_references_without_ept(quick: bool) -> None:
-    assert len(references(Bench(quick))) == 4
+@EVERY_ENGINE
+def test_a_cold_walk_takes_4_references_without_ept(engine: str) -> None:
+    assert len(references(Bench(engine))) == 4
 
 
-@READERS
+@EVERY_ENGINE
 @pytest.mark.parametrize(
     ("guest_large", "ept_large", "count"),
     [(True, False, 19), (False, True, 19), (True, True, 15)],
 )
 def test_large_pages_shorten_the_cold_walk(
-    quick: bool, guest_large: bool, ept_large: bool, count: int
+    engine: str, guest_large: bool, ept_large: bool, count: int
 ) -> None:
-    bench = make(quick, NOP)
+    bench = make(engine, NOP)
     if guest_large:
         bench.cpu.bus.store(GUEST_TABLES + 0x2000, 64, LARGE | 3)
     if ept_large:
@@ -69,7 +69,7 @@ def test_large_pages_shorten_the_cold_walk(
 # --- violations ------------------------------------------------------------------------------
 
 
-@READERS
+@EVERY_ENGINE
 @pytest.mark.parametrize(
     ("code", "rights", "qualification"),
     [
@@ -81,9 +81,9 @@ def test_large_pages_shorten_the_cold_walk(
     ],
 )
 def test_an_access_beyond_the_rights_is_a_violation(
-    quick: bool, code: bytes, rights: int, qualification: int
+    engine: str, code: bytes, rights: int, qualification: int
 ) -> None:
-    bench = make(quick, NOP + code)
+    bench = make(engine, NOP + code)
     entry = DATA | WRITE_BACK | rights if rights else 0
     bench.cpu.bus.store(leaf(DATA), 64, entry)
     assert bench.run() == EXITS.EPT_VIOLATION
@@ -93,9 +93,9 @@ def test_an_access_beyond_the_rights_is_a_violation(
     assert bench.vmread("GUEST_RIP") == GUEST_CODE + 1
 
 
-@READERS
-def test_a_fetch_without_execute_right_is_a_violation(quick: bool) -> None:
-    bench = make(quick, NOP)
+@EVERY_ENGINE
+def test_a_fetch_without_execute_right_is_a_violation(engine: str) -> None:
+    bench = make(engine, NOP)
     bench.cpu.bus.store(leaf(GUEST_CODE), 64, GUEST_CODE | WRITE_BACK | READ | WRITE)
     assert bench.run() == EXITS.EPT_VIOLATION
     wanted = EXECUTE | (READ | WRITE) << 3 | GVA_VALID | FINAL
@@ -103,12 +103,12 @@ def test_a_fetch_without_execute_right_is_a_violation(quick: bool) -> None:
     assert bench.vmread("GUEST_PHYSICAL_ADDRESS") == GUEST_CODE
 
 
-@READERS
+@EVERY_ENGINE
 @pytest.mark.parametrize(("flags", "access"), [(0, READ), (ENABLE_AD, READ | WRITE)])
 def test_a_page_table_access_is_told_from_the_final_one(
-    quick: bool, flags: int, access: int
+    engine: str, flags: int, access: int
 ) -> None:
-    bench = make(quick, NOP, flags)
+    bench = make(engine, NOP, flags)
     table = GUEST_TABLES + 0x3000
     bench.cpu.bus.store(leaf(table), 64, 0)
     assert bench.run() == EXITS.EPT_VIOLATION
@@ -117,7 +117,7 @@ def test_a_page_table_access_is_told_from_the_final_one(
     assert bench.vmread("GUEST_LINEAR_ADDRESS") == GUEST_CODE
 
 
-@READERS
+@EVERY_ENGINE
 @pytest.mark.parametrize(
     "entry",
     [
@@ -128,8 +128,8 @@ def test_a_page_table_access_is_told_from_the_final_one(
     ],
     ids=["write-only", "type-2", "type-7", "beyond-width"],
 )
-def test_an_illegal_entry_is_a_misconfiguration(quick: bool, entry: int) -> None:
-    bench = make(quick, LOAD_EAX)
+def test_an_illegal_entry_is_a_misconfiguration(engine: str, entry: int) -> None:
+    bench = make(engine, LOAD_EAX)
     bench.cpu.bus.store(leaf(DATA), 64, entry)
     assert bench.run() == EXITS.EPT_MISCONFIGURATION
     assert bench.vmread("GUEST_PHYSICAL_ADDRESS") == DATA + 0x123
@@ -138,10 +138,10 @@ def test_an_illegal_entry_is_a_misconfiguration(quick: bool, entry: int) -> None
 # --- accessed and dirty flags ----------------------------------------------------------------
 
 
-@READERS
+@EVERY_ENGINE
 @pytest.mark.parametrize(("code", "flags"), [(LOAD_EAX, ACCESSED), (STORE_EAX, ACCESSED | DIRTY)])
-def test_accessed_and_dirty_flags_follow_the_access(quick: bool, code: bytes, flags: int) -> None:
-    bench = make(quick, code + VMCALL, ENABLE_AD)
+def test_accessed_and_dirty_flags_follow_the_access(engine: str, code: bytes, flags: int) -> None:
+    bench = make(engine, code + VMCALL, ENABLE_AD)
     assert bench.run() == EXITS.VMCALL
     assert bench.cpu.bus.load(leaf(DATA), 64) & (ACCESSED | DIRTY) == flags
     assert bench.cpu.bus.load(leaf(GUEST_CODE), 64) & (ACCESSED | DIRTY) == ACCESSED
@@ -149,9 +149,9 @@ def test_accessed_and_dirty_flags_follow_the_access(quick: bool, code: bytes, fl
     assert table & (ACCESSED | DIRTY) == ACCESSED | DIRTY, "walks count as writes"
 
 
-@READERS
-def test_flags_stay_clear_unless_enabled(quick: bool) -> None:
-    bench = make(quick, STORE_EAX + VMCALL)
+@EVERY_ENGINE
+def test_flags_stay_clear_unless_enabled(engine: str) -> None:
+    bench = make(engine, STORE_EAX + VMCALL)
     assert bench.run() == EXITS.VMCALL
     assert bench.cpu.bus.load(leaf(DATA), 64) & (ACCESSED | DIRTY) == 0
 
@@ -159,9 +159,9 @@ def test_flags_stay_clear_unless_enabled(quick: bool) -> None:
 # --- invalidation ----------------------------------------------------------------------------
 
 
-@READERS
-def test_invept_makes_a_changed_translation_seen(quick: bool) -> None:
-    bench = make(quick, LOAD_EAX + VMCALL)
+@EVERY_ENGINE
+def test_invept_makes_a_changed_translation_seen(engine: str) -> None:
+    bench = make(engine, LOAD_EAX + VMCALL)
     bench.vmwrite("VPID", 1)
     bench.vmwrite("SECONDARY_PROCBASED_CONTROLS", 1 << 1 | 1 << 5)
     bench.cpu.bus.store(DATA + 0x123, 32, 0x1111)
@@ -175,9 +175,9 @@ def test_invept_makes_a_changed_translation_seen(quick: bool) -> None:
     assert bench.word("rax") == 0x2222
 
 
-@READERS
-def test_a_guest_accessed_flag_needs_a_writable_table(quick: bool) -> None:
-    bench = make(quick, NOP)
+@EVERY_ENGINE
+def test_a_guest_accessed_flag_needs_a_writable_table(engine: str) -> None:
+    bench = make(engine, NOP)
     table = GUEST_TABLES + 0x3000
     bench.cpu.bus.store(leaf(table), 64, table | WRITE_BACK | READ | EXECUTE)
     assert bench.run() == EXITS.EPT_VIOLATION

@@ -2,11 +2,11 @@
 
 import pytest
 
+from tests.vtx.engines import EVERY_ENGINE
 from tests.vtx.vmx.bench import GUEST_CODE, HOST_CODE, VMCS, VMXON_REGION, Bench
 from vtx.spec import EXITS, FIELDS
 from vtx.vmx.vmcs import NO_VMCS
 
-READERS = pytest.mark.parametrize("quick", [True, False], ids=["quick", "plain"])
 VMCALL, VMLAUNCH, VMRESUME, VMXOFF = (
     b"\x0f\x01\xc1",
     b"\x0f\x01\xc2",
@@ -26,11 +26,11 @@ def flags(bench: Bench) -> tuple[int, int]:
     return bench.word("cf"), bench.word("zf")
 
 
-@READERS
-def test_vmxon_to_vmread_by_instructions_alone(quick: bool) -> None:
-    bench = Bench(quick, guest=VMCALL)
+@EVERY_ENGINE
+def test_vmxon_to_vmread_by_instructions_alone(engine: str) -> None:
+    bench = Bench(engine, guest=VMCALL)
     ready = bench.cpu.bus.read_bytes(VMCS, 4096)
-    bench = Bench(quick, guest=VMCALL, start=False)
+    bench = Bench(engine, guest=VMCALL, start=False)
     bench.cpu.bus.write_bytes(VMCS, ready)
     bench.state.write("rsi", POINTER)
     bench.cpu.bus.store(POINTER, 64, VMXON_REGION)
@@ -53,9 +53,9 @@ def test_vmxon_to_vmread_by_instructions_alone(quick: bool) -> None:
     assert bench.word("vmx") == 0
 
 
-@READERS
-def test_without_a_current_vmcs_field_access_and_entry_fail_invalid(quick: bool) -> None:
-    bench = Bench(quick)
+@EVERY_ENGINE
+def test_without_a_current_vmcs_field_access_and_entry_fail_invalid(engine: str) -> None:
+    bench = Bench(engine)
     bench.state.write("vmcs_pointer", NO_VMCS)
     bench.state.write("rax", FIELDS.GUEST_RIP)
     for code in (VMREAD_RBX_RAX, VMWRITE_RAX_RBX, VMLAUNCH, VMRESUME, VMCALL):
@@ -63,7 +63,7 @@ def test_without_a_current_vmcs_field_access_and_entry_fail_invalid(quick: bool)
         assert flags(bench) == (1, 0)
 
 
-@READERS
+@EVERY_ENGINE
 @pytest.mark.parametrize(
     ("code", "pointer", "error"),
     [
@@ -78,9 +78,9 @@ def test_without_a_current_vmcs_field_access_and_entry_fail_invalid(quick: bool)
     ],
 )
 def test_a_bad_pointer_fails_with_its_error_number(
-    quick: bool, code: bytes, pointer: int, error: int
+    engine: str, code: bytes, pointer: int, error: int
 ) -> None:
-    bench = Bench(quick)
+    bench = Bench(engine)
     bench.state.write("rsi", POINTER)
     bench.cpu.bus.store(POINTER, 64, pointer)
     bench.host(code, 1)
@@ -88,9 +88,9 @@ def test_a_bad_pointer_fails_with_its_error_number(
     assert bench.error == error
 
 
-@READERS
-def test_vmread_and_vmwrite_of_an_unknown_field_are_error_12(quick: bool) -> None:
-    bench = Bench(quick)
+@EVERY_ENGINE
+def test_vmread_and_vmwrite_of_an_unknown_field_are_error_12(engine: str) -> None:
+    bench = Bench(engine)
     for encoding in (0x7000, 0x4001, 0x2034, 1 << 32 | FIELDS.GUEST_RIP):
         for code in (VMREAD_RBX_RAX, VMWRITE_RAX_RBX):
             bench.vmwrite("GUEST_RSP", 0)
@@ -99,17 +99,17 @@ def test_vmread_and_vmwrite_of_an_unknown_field_are_error_12(quick: bool) -> Non
             assert (flags(bench), bench.error) == ((0, 1), 12)
 
 
-@READERS
-def test_vmwrite_of_exit_information_is_error_13(quick: bool) -> None:
-    bench = Bench(quick)
+@EVERY_ENGINE
+def test_vmwrite_of_exit_information_is_error_13(engine: str) -> None:
+    bench = Bench(engine)
     bench.state.write("rax", FIELDS.EXIT_REASON)
     bench.host(VMWRITE_RAX_RBX, 1)
     assert (flags(bench), bench.error) == ((0, 1), 13)
 
 
-@READERS
-def test_launch_state_decides_between_vmlaunch_and_vmresume(quick: bool) -> None:
-    bench = Bench(quick, guest=VMCALL)
+@EVERY_ENGINE
+def test_launch_state_decides_between_vmlaunch_and_vmresume(engine: str) -> None:
+    bench = Bench(engine, guest=VMCALL)
     bench.host(VMRESUME, 1)
     assert (flags(bench), bench.error) == ((0, 1), 5)
     assert bench.run(1) == EXITS.VMCALL
@@ -118,23 +118,23 @@ def test_launch_state_decides_between_vmlaunch_and_vmresume(quick: bool) -> None
     assert bench.run(0) == EXITS.VMCALL
 
 
-@READERS
-def test_vmclear_of_the_current_vmcs_leaves_none(quick: bool) -> None:
-    bench = Bench(quick)
+@EVERY_ENGINE
+def test_vmclear_of_the_current_vmcs_leaves_none(engine: str) -> None:
+    bench = Bench(engine)
     bench.state.write("rsi", POINTER)
     bench.cpu.bus.store(POINTER, 64, VMCS)
     bench.host(VMCLEAR_RSI + VMPTRST_RSI, 2)
     assert bench.cpu.bus.load(POINTER, 64) == NO_VMCS
 
 
-@READERS
-def test_vmcall_in_root_operation_is_error_1(quick: bool) -> None:
-    bench = Bench(quick)
+@EVERY_ENGINE
+def test_vmcall_in_root_operation_is_error_1(engine: str) -> None:
+    bench = Bench(engine)
     bench.host(VMCALL, 1)
     assert (flags(bench), bench.error) == ((0, 1), 1)
 
 
-@READERS
+@EVERY_ENGINE
 @pytest.mark.parametrize(
     ("code", "kind", "low", "high"),
     [
@@ -150,9 +150,9 @@ def test_vmcall_in_root_operation_is_error_1(quick: bool) -> None:
     ],
 )
 def test_a_bad_invalidation_is_error_28(
-    quick: bool, code: bytes, kind: int, low: int, high: int
+    engine: str, code: bytes, kind: int, low: int, high: int
 ) -> None:
-    bench = Bench(quick)
+    bench = Bench(engine)
     bench.state.write("rax", kind)
     bench.state.write("rsi", POINTER)
     bench.cpu.bus.store(POINTER, 64, low)
@@ -161,9 +161,9 @@ def test_a_bad_invalidation_is_error_28(
     assert (flags(bench), bench.error) == ((0, 1), 28)
 
 
-@READERS
-def test_good_invalidations_succeed(quick: bool) -> None:
-    bench = Bench(quick)
+@EVERY_ENGINE
+def test_good_invalidations_succeed(engine: str) -> None:
+    bench = Bench(engine)
     bench.state.write("rsi", POINTER)
     for code, kind, low in (
         (INVEPT_RAX_RSI, 1, 0x1E), (INVEPT_RAX_RSI, 2, 0), (INVVPID_RAX_RSI, 0, 5),
@@ -176,7 +176,7 @@ def test_good_invalidations_succeed(quick: bool) -> None:
         assert flags(bench) == (0, 0)
 
 
-@READERS
+@EVERY_ENGINE
 @pytest.mark.parametrize(
     ("code", "reason", "qualification", "info"),
     [
@@ -194,9 +194,9 @@ def test_good_invalidations_succeed(quick: bool) -> None:
     ],
 )  # fmt: skip
 def test_in_a_guest_every_vmx_instruction_exits(
-    quick: bool, code: bytes, reason: int, qualification: int, info: int
+    engine: str, code: bytes, reason: int, qualification: int, info: int
 ) -> None:
-    bench = Bench(quick, guest=code)
+    bench = Bench(engine, guest=code)
     assert bench.run() == reason
     assert bench.vmread("EXIT_QUALIFICATION") == qualification
     assert bench.vmread("EXIT_INSTRUCTION_INFO") == info
@@ -204,11 +204,11 @@ def test_in_a_guest_every_vmx_instruction_exits(
     assert bench.vmread("GUEST_RIP") == GUEST_CODE
 
 
-@READERS
-def test_a_guest_at_cpl_3_exits_rather_than_faults(quick: bool) -> None:
+@EVERY_ENGINE
+def test_a_guest_at_cpl_3_exits_rather_than_faults(engine: str) -> None:
     rights = {"GUEST_CS_ACCESS_RIGHTS": 0xA0FB, "GUEST_SS_ACCESS_RIGHTS": 0xC0F3}
     rights |= {"GUEST_CS_SELECTOR": 0x1B, "GUEST_SS_SELECTOR": 0x23}
-    bench = Bench(quick, guest=VMCALL, fields=rights)
+    bench = Bench(engine, guest=VMCALL, fields=rights)
     for level in range(3):
         place = 0x20000 + 0x1000 * level
         bench.cpu.bus.store(place, 64, bench.cpu.bus.load(place, 64) | 4)
@@ -220,9 +220,9 @@ def test_a_guest_at_cpl_3_exits_rather_than_faults(quick: bool) -> None:
 # --- entering VMX operation ------------------------------------------------------------------
 
 
-def _vmxon_fault(quick: bool, **state: int) -> int:
+def _vmxon_fault(engine: str, **state: int) -> int:
     """Vector of the exception that VMXON raises in a host changed by `state`."""
-    bench = Bench(quick, start=False)
+    bench = Bench(engine, start=False)
     for slot, value in state.items():
         bench.state.write(slot, value)
     bench.state.write("rsi", POINTER)
@@ -236,17 +236,17 @@ def _vmxon_fault(quick: bool, **state: int) -> int:
     return bench.word("fault_vector")
 
 
-@READERS
-def test_vmxon_needs_cr4_vmxe_and_the_feature_control_msr(quick: bool) -> None:
-    assert _vmxon_fault(quick, cr4=0x20) == 6
-    assert _vmxon_fault(quick, feature_control=0) == 13
-    assert _vmxon_fault(quick, feature_control=1) == 13
-    assert _vmxon_fault(quick, cr0=0x8001_0011) == 13
+@EVERY_ENGINE
+def test_vmxon_needs_cr4_vmxe_and_the_feature_control_msr(engine: str) -> None:
+    assert _vmxon_fault(engine, cr4=0x20) == 6
+    assert _vmxon_fault(engine, feature_control=0) == 13
+    assert _vmxon_fault(engine, feature_control=1) == 13
+    assert _vmxon_fault(engine, cr0=0x8001_0011) == 13
 
 
-@READERS
-def test_vmxon_of_a_region_without_the_revision_fails_invalid(quick: bool) -> None:
-    bench = Bench(quick, start=False)
+@EVERY_ENGINE
+def test_vmxon_of_a_region_without_the_revision_fails_invalid(engine: str) -> None:
+    bench = Bench(engine, start=False)
     bench.state.write("rsi", POINTER)
     for region in (0x9000, VMXON_REGION + 8, 1 << 40):
         bench.cpu.bus.store(POINTER, 64, region)
@@ -254,10 +254,10 @@ def test_vmxon_of_a_region_without_the_revision_fails_invalid(quick: bool) -> No
         assert (bench.word("vmx"), flags(bench)) == (0, (1, 0))
 
 
-@READERS
-def test_vmx_instructions_are_undefined_outside_vmx_operation(quick: bool) -> None:
+@EVERY_ENGINE
+def test_vmx_instructions_are_undefined_outside_vmx_operation(engine: str) -> None:
     for code in (VMCALL, VMLAUNCH, VMXOFF, VMREAD_RBX_RAX, VMCLEAR_RSI, INVEPT_RAX_RSI):
-        bench = Bench(quick, start=False)
+        bench = Bench(engine, start=False)
         bench.cpu.bus.write_bytes(HOST_CODE, code)
         bench.engine.settle = lambda status: None  # type: ignore[method-assign]
         bench.engine.run_block(1)

@@ -2,8 +2,7 @@
 
 from itertools import pairwise
 
-import pytest
-
+from tests.vtx.engines import EVERY_ENGINE
 from tests.vtx.vmx.bench import VMCS, Bench
 from vtx.isa.tables import table
 from vtx.spec import VmcsField, fields, profiles
@@ -11,7 +10,6 @@ from vtx.vmx.capability import allowed_controls
 from vtx.vmx.vmcs import OFFSETS, REGION_SIZE
 
 PATTERN = 0xFEDC_BA98_7654_3210
-READERS = pytest.mark.parametrize("quick", [True, False], ids=["quick", "plain"])
 
 
 def existing() -> list[VmcsField]:
@@ -25,9 +23,9 @@ def test_no_two_fields_share_a_place() -> None:
     assert offsets[-1] + 8 <= REGION_SIZE
 
 
-@READERS
-def test_every_writable_field_reads_back_cut_to_its_width(quick: bool) -> None:
-    bench = Bench(quick)
+@EVERY_ENGINE
+def test_every_writable_field_reads_back_cut_to_its_width(engine: str) -> None:
+    bench = Bench(engine)
     rows = [row for row in existing() if not row.read_only]
     assert len(rows) > 100
     for n, row in enumerate(rows):
@@ -36,9 +34,9 @@ def test_every_writable_field_reads_back_cut_to_its_width(quick: bool) -> None:
         assert bench.call("vmx_vmread", row.encoding) == ((PATTERN + n) & row.mask, 0), row.name
 
 
-@READERS
-def test_high_access_reaches_bits_63_to_32_alone(quick: bool) -> None:
-    bench = Bench(quick)
+@EVERY_ENGINE
+def test_high_access_reaches_bits_63_to_32_alone(engine: str) -> None:
+    bench = Bench(engine)
     for row in existing():
         if row.high_encoding is None or row.read_only:
             continue
@@ -48,9 +46,9 @@ def test_high_access_reaches_bits_63_to_32_alone(quick: bool) -> None:
         assert bench.vmread(row.name) == 1 << 32 | PATTERN & 0xFFFF_FFFF
 
 
-@READERS
-def test_a_field_whose_control_is_not_built_does_not_exist(quick: bool) -> None:
-    bench = Bench(quick)
+@EVERY_ENGINE
+def test_a_field_whose_control_is_not_built_does_not_exist(engine: str) -> None:
+    bench = Bench(engine)
     absent = [row for row in fields() if row not in existing()]
     assert absent
     for row in absent:
@@ -58,9 +56,9 @@ def test_a_field_whose_control_is_not_built_does_not_exist(quick: bool) -> None:
         assert bench.error == 12
 
 
-@READERS
-def test_vmread_writes_nothing_but_the_error_of_a_failure(quick: bool) -> None:
-    bench = Bench(quick)
+@EVERY_ENGINE
+def test_vmread_writes_nothing_but_the_error_of_a_failure(engine: str) -> None:
+    bench = Bench(engine)
     before = bench.cpu.bus.read_bytes(VMCS, REGION_SIZE)
     for row in existing():
         bench.call("vmx_vmread", row.encoding)
