@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from vtx.engine.native.arena import Arena
 from vtx.engine.native.compiler import CompileError
 from vtx.engine.native.library import Library
-from vtx.engine.native.plans import Plan
+from vtx.engine.native.plans import Plan, symbol_numbers
 from vtx.engine.native.relocate import JUMP, PACKERS
 from vtx.engine.native.stencils import common, plan_ahead
 from vtx.engine.native.templates import Piece as Piece
@@ -84,15 +84,16 @@ class BlockWriter:
         is the first of all.
         """
         plans = self._plans(pieces)
-        if len(plans) < len(pieces):
-            pieces = pieces[: len(plans)]
-        arena = self._arena
-        size = sum([plan.size + len(plan.jumps) * self._size_of_end for plan in plans])
-        start = arena.allocate(size + self._size_of_ends)
-        length = sum([piece.template.length for piece in pieces])
+        arena, count = self._arena, len(plans)
+        length = size = ends = 0
+        for piece, plan in zip(pieces, plans, strict=False):
+            length += piece.template.length
+            size += plan.size
+            ends += len(plan.jumps)
+        start = arena.allocate(size + ends * self._size_of_end + self._size_of_ends)
         hva = arena.base + start
-        block = Block(ip, hva, len(pieces), length, hva, pieces[-1].template.repeats)
-        at = self._put(self._head, start, (len(pieces), ip))
+        block = Block(ip, hva, count, length, hva, pieces[count - 1].template.repeats)
+        at = self._put(self._head, start, (count, ip))
         pending: list[_Jump] = []
         at = self._copy_all(at, pieces, plans, pending)
         for offset, packer, addend, target in pending:
@@ -106,28 +107,37 @@ class BlockWriter:
 
     def _plans(self, pieces: Sequence[Piece]) -> list[Plan]:
         """One for each piece, up to the first that cannot be compiled."""
+        if len(self._library.addresses) < len(symbol_numbers):
+            self._library.number_symbols()
         known: int | None = None
         plans: list[Plan] = []
-        for number, piece in enumerate(pieces):
+        for piece in pieces:
             plan = piece.filling.plans.get(known)
-            if plan is None:
-                plan_ahead([one.filling for one in pieces[number:]], known)
-                self._library.number_symbols()
-                plan = piece.filling.plans[known]
-            try:
-                if plan.__class__ is CompileError:
-                    raise plan
-                for routine in plan.routines:
-                    self._link(routine)
-            except CompileError as error:
-                self.problem = self.problem or error
-                if not plans:
-                    raise
-                return plans
+            if plan.__class__ is not Plan or plan.routines:
+                try:
+                    plan = self._plan(pieces[len(plans) :], known)
+                except CompileError as error:
+                    self.problem = self.problem or error
+                    if not plans:
+                        raise
+                    return plans
             if plan.flags_out is not None:
                 known = plan.flags_out
             plans.append(plan)
         return plans
+
+    def _plan(self, pieces: Sequence[Piece], known: int | None) -> Plan:
+        """The plan of the first of `pieces`, all of which will be wanted. Raises CompileError."""
+        plans = pieces[0].filling.plans
+        if known not in plans:
+            plan_ahead([piece.filling for piece in pieces], known)
+            self._library.number_symbols()
+        plan: Plan | CompileError = plans[known]
+        if isinstance(plan, CompileError):
+            raise plan
+        for routine in plan.routines:
+            self._link(routine)
+        return plan
 
     def _link(self, routine: str) -> None:
         if routine not in self._linked:  # the library may have linked it since it was numbered
@@ -140,8 +150,8 @@ class BlockWriter:
     ) -> int:
         """Copy the stencils, and note their jumps that leave the block. Where they end."""
         view, addresses = self._arena.view, self._library.addresses
-        back = len(pieces)
-        for piece, plan in zip(pieces, plans, strict=True):
+        back = len(plans)
+        for piece, plan in zip(pieces, plans, strict=False):
             values = piece.values
             arguments = plan.arguments.copy()
             for argument, index, addend, signed in plan.varying:

@@ -28,6 +28,7 @@ from vtx.engine.native.stencil import module_head
 from vtx.engine.native.walks import walks_text
 from vtx.isa.program import routine
 
+_NOT_LINKED = 1 << 70
 _ROOM = 4 << 20
 """Bytes of the arena for routines, which stay when blocks are forgotten."""
 
@@ -43,7 +44,7 @@ class Library:
         self.symbols: dict[str, int] = {}
         """Linked functions: name -> host address."""
         self.addresses: list[int] = []
-        """Symbol number -> host address less that of the arena, 0 for what is not linked."""
+        """Symbol number -> host address less the arena's; what is not linked fits no field."""
         self._problems: dict[str, CompileError] = {}
         self._link("runtime", runtime_text)
         self._link("walks", _walks_text)
@@ -52,7 +53,8 @@ class Library:
         """Make `addresses` know every symbol that is linked and has a number."""
         base = self._arena.base
         self.addresses = [
-            hva - base if (hva := self.symbols.get(symbol)) else 0 for symbol in symbol_numbers
+            self.symbols[symbol] - base if symbol in self.symbols else _NOT_LINKED
+            for symbol in symbol_numbers
         ]
 
     # --- routines ----------------------------------------------------------------------------

@@ -73,8 +73,8 @@ class Filling:
 class Template:
     """Instructions that differ in the numbers of their encoding and in their place only."""
 
-    __slots__ = ("_fillings", "_origin", "_split", "alone", "ends_block", "length", "name",
-                 "quick", "repeats", "unpack", "values", "widths")  # fmt: skip
+    __slots__ = ("_fillings", "_origin", "_split", "alone", "ends_block", "is_plain", "length",
+                 "name", "quick", "repeats", "unpack", "values", "widths")  # fmt: skip
 
     def __init__(self, name: bytes, recipe: tuple[Any, ...], origin: Callable[[], Split]) -> None:
         self.name = name
@@ -88,6 +88,7 @@ class Template:
         (
             self.length, self.ends_block, self.repeats, self.alone, code, fields, self.widths,
         ) = recipe  # fmt: skip
+        self.is_plain = not self.alone and not self.ends_block
         self.values: _Values = FunctionType(code, _VALUE_NAMES)
         """(offset in CS, code, where in the code, `unpack`) -> the known values, and a key.
 
@@ -197,6 +198,46 @@ class Templates:
             return None
         values, key = node.values(ip, code, at, node.unpack)
         return Piece(node, node.quick.get(key) or node.filling(values, key), values)
+
+    def straight(self, code: bytes, at: int, ip: int, most: int) -> tuple[list[Piece], bool]:
+        """Instructions from `code[at:]` on, at most `most`, up to one that ends a block.
+
+        And whether they end because the next one needs more bytes than `code` has. The same as
+        `find` again and again, for the path that all code takes once.
+        """
+        pieces: list[Piece] = []
+        root, end, mask = self._root, len(code), self._ip_mask
+        new_tuple, append = tuple.__new__, pieces.append
+        while at < end:
+            node: Any = root
+            n = at
+            try:
+                while node.__class__ is dict:
+                    node = node[code[n]]
+                    n += 1
+            except (KeyError, IndexError):
+                node = self._learn(code[at : at + LONGEST])
+                if node is None:
+                    return pieces, True
+                if node is IN_PYTHON:
+                    break
+            length = node.length
+            if at + length > end:
+                return pieces, True
+            values, key = node.values(ip, code, at, node.unpack)
+            filling = node.quick.get(key)
+            if filling is None:
+                filling = node.filling(values, key)
+            if not node.is_plain:
+                if not (node.alone and pieces):
+                    append(Piece(node, filling, values))
+                break
+            append(new_tuple(Piece, (node, filling, values)))
+            if len(pieces) == most:
+                break
+            at += length
+            ip = ip + length & mask
+        return pieces, False
 
     # --- learning ----------------------------------------------------------------------------
     def _learn(self, code: bytes) -> Template | InPython | None:

@@ -132,9 +132,12 @@ class Translations:
         page = bytes(self._memory[place.page : place.page + _PAGE])
         inside = place.host - place.page
         wrap = -1 if place.key.bits == 64 else 0xFFFF_FFFF
-        pieces: list[Piece] = []
-        offset = 0
         most = 1 if place.single else _MOST_STEPS
+        if self.cuts is None and place.ip + _PAGE <= place.limit:
+            pieces, crosses = templates.straight(page, inside, place.ip, most)
+            return None if crosses and not pieces else pieces
+        pieces = []
+        offset = 0
         while len(pieces) < most and inside + offset < _PAGE:
             if self.cuts is not None and self.cuts(inside + offset):
                 break
