@@ -29,6 +29,19 @@ TIMER_MOST = 0xFFFF_FFFF
 NEVER = 1 << 62
 
 
+_EXIT_FIELDS = (
+    "EXIT_REASON", "EXIT_QUALIFICATION", "EXIT_INSTRUCTION_LENGTH", "EXIT_INSTRUCTION_INFO",
+    "GUEST_RIP", "GUEST_LINEAR_ADDRESS", "EXIT_INTERRUPTION_INFO", "EXIT_INTERRUPTION_ERROR_CODE",
+    "IDT_VECTORING_INFO", "IDT_VECTORING_ERROR_CODE",
+)  # fmt: skip
+_EPT_FIELDS = ("GUEST_PHYSICAL_ADDRESS",)
+_EXIT_VALUES = (
+    "qualification", "instruction_length", "instruction_info", "rip", "gla",
+    "interruption_info", "interruption_error", "idt_vectoring_info", "idt_vectoring_error", "gpa",
+)  # fmt: skip
+"""What `Exit` calls the values of the fields behind the exit reason."""
+
+
 class Vmm:
     """Runs one VM on one physical CPU. Subclass it and override handlers."""
 
@@ -157,23 +170,15 @@ class Vmm:
         self._handle(self._read_exit())
 
     def _read_exit(self) -> Exit:
-        read = self.port.vmread
-        reason = read("EXIT_REASON")
+        reason, *values = self.port.vmread_all(_EXIT_FIELDS + _EPT_FIELDS * self.has_ept)
+        raw = dict(zip(_EXIT_VALUES, values, strict=False))
         return Exit(
             reason=reason & 0xFFFF,
             failed_entry=bool(reason & exits.ENTRY_FAILURE),
-            qualification=read("EXIT_QUALIFICATION"),
-            instruction_length=read("EXIT_INSTRUCTION_LENGTH"),
-            instruction_info=read("EXIT_INSTRUCTION_INFO"),
-            rip=read("GUEST_RIP"),
-            gla=read("GUEST_LINEAR_ADDRESS"),
-            gpa=read("GUEST_PHYSICAL_ADDRESS") if self.has_ept else 0,
-            interruption_info=read("EXIT_INTERRUPTION_INFO"),
-            interruption_error=read("EXIT_INTERRUPTION_ERROR_CODE"),
-            idt_vectoring_info=read("IDT_VECTORING_INFO"),
-            idt_vectoring_error=read("IDT_VECTORING_ERROR_CODE"),
+            gpa=raw.pop("gpa", 0),
             now=self.vm.now,
             retired=self.vm.retired,
+            **raw,
         )
 
     @property

@@ -4,6 +4,7 @@ It is all a VMM written in Python has, and all it needs: the same things softwar
 mode on the emulated CPU has. It does not know what a VM is.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from vtx.engine.reference import Reference
@@ -37,6 +38,7 @@ class Port:
         self.words = self.cpu.words
         self._runner = Runner(self.engine, None, python_root=True)
         self._written: dict[str, int] | None = None
+        self._batches: dict[tuple[str, ...], Callable[[], list[int]]] = {}
 
     # --- root mode ---------------------------------------------------------------------------
     def start(self, vmxon_region: int, page_table: int) -> None:
@@ -66,6 +68,18 @@ class Port:
         if status:
             raise VmxError(f"VMREAD of {name} failed: {self._why(status)}")
         return value
+
+    def vmread_all(self, names: tuple[str, ...]) -> list[int]:
+        """VMREAD of several fields, in order. Raises VmxError."""
+        read = self._batches.get(names)
+        if read is None:
+            fields = [(_encoding(name),) for name in names]
+            read = self._batches[names] = self.engine.each("vmx_vmread", fields)
+        found = read()
+        if any(found[1::2]):
+            for name in names:
+                self.vmread(name)  # the one that fails says why
+        return found[::2]
 
     def vmwrite(self, name: str, value: int) -> None:
         """VMWRITE of the field called `name`. Raises VmxError."""

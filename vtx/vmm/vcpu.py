@@ -80,7 +80,7 @@ class Vcpu:
         port, state = self.port, self.state
         for slot in _SHARED_SLOTS:
             state.words[slot] = port.words[slot]
-        self._held = {name: port.vmread(name) for name in _HELD}
+        self._held = dict(zip(_HELD, port.vmread_all(_HELD), strict=True))
         for slot, field_name in _HELD_SLOTS:
             state.words[slot] = self._held[field_name]
         state.rflags = self._held["GUEST_RFLAGS"]

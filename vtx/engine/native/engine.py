@@ -5,6 +5,7 @@ It is the reference engine with another way to run a block. Whatever native code
 """
 
 import ctypes
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from vtx.engine.boundary import BLOCKING_MOV_SS, BLOCKING_NMI, BLOCKING_STI, RFLAGS_IF
@@ -119,6 +120,20 @@ class Native(Reference):
         result = self._routines.call(name, args)
         self._slow.raise_error()
         return result
+
+    def each(self, name: str, arguments: Sequence[tuple[int, ...]]) -> Callable[[], list[int]]:
+        one_by_one = super().each(name, arguments)
+        at_once = self._routines.each(name, arguments)
+
+        def call() -> list[int]:
+            if self.cpu.breakpoints.watching:
+                return one_by_one()
+            self._slow.prepare()
+            found = at_once()
+            self._slow.raise_error()
+            return found
+
+        return call
 
     def _translator(self) -> Translator:
         generated = super()._translator()
