@@ -23,7 +23,7 @@ LONGEST = 15
 
 @dataclass(frozen=True, slots=True)
 class Translated:
-    """An instruction's program and its length in bytes."""
+    """An instruction's program and its length in bytes (of what is none: all that matter)."""
 
     program: Program
     length: int
@@ -62,7 +62,8 @@ def translate_bytes(code: bytes, key: Key, features: frozenset[str]) -> Translat
 
 def _translate(decoded: Decoded, code: bytes, key: Key, features: frozenset[str]) -> Translated:
     if decoded.is_invalid:
-        return Translated(_invalid(code, key), 1, True)
+        # Any of the bytes the decoder may look at decides that there is no instruction.
+        return Translated(_invalid(code, key), min(len(code), LONGEST), True)
     mnemonic = meaning_of(decoded, features)
     if mnemonic not in SEMANTICS:
         return Translated(_fault_program("undefined", UD, None), decoded.len, True)
