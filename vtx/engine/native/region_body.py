@@ -47,7 +47,12 @@ class RegionBody(FlagBody):
         """A slow store asked for it: nothing may follow this instruction."""
         self._at_last = False
         """The instruction is the last of its block."""
+        self._guess = ""
+        """How likely the two ways of a conditional jump are."""
         self._here: tuple[Sequence[Op], int] = ((), 0)
+
+    def branch(self, condition: str, then: str, otherwise: str, weight: str = "") -> None:
+        super().branch(condition, then, otherwise, weight or self._guess)
 
     def write_step(self, step: Step) -> None:
         """Write one instruction up to its ends."""

@@ -70,6 +70,16 @@ class Graph:
         """Where the budget is looked at."""
         return self._walk[1] | {ENTRY}
 
+    def closed_by(self, node: int) -> set[int]:
+        """Successors that the node goes back to, or into the copy of itself."""
+        place = {known: n for n, known in enumerate(self.order)}
+        head = self.region.ip
+        return {
+            target
+            for target in self.successors[node]
+            if place[target] <= place[node] or (node == ENTRY and target == head)
+        }
+
     @cached_property
     def needs(self) -> dict[int, int]:
         """Check -> the instructions on the longest way to the next check or out."""

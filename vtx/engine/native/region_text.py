@@ -27,6 +27,10 @@ from vtx.isa.program import Op
 
 _UNUSED = "i64 undef, i64 undef"
 _WITH_CARRY = frozenset(n for (name, _), n in KIND_NUMBERS.items() if name in KEEPS_CARRY)
+_MORE_METADATA = f"""
+!2 = !{{!"branch_weights", i32 20, i32 1}}
+!3 = !{{!"branch_weights", i32 1, i32 20}}
+{ALIAS_METADATA}"""
 _CALL = "musttail call preserve_nonecc i64"
 
 
@@ -38,7 +42,7 @@ def region_text(region: Region) -> tuple[str, tuple[int, ...]]:
     declarations = [
         f"declare dso_local preserve_nonecc i64 @X{n}({TYPES})" for n in range(len(exits))
     ]
-    parts = [DECLARATIONS, *declarations, function, METADATA, ALIAS_METADATA]
+    parts = [DECLARATIONS, *declarations, function, METADATA, _MORE_METADATA]
     return "\n".join(parts), exits
 
 
@@ -99,10 +103,19 @@ class _RegionText(RegionBody):
             self.write_step(step)
             self._used += 1
         self._at_last = True
+        self._guess = self._guess_way(node)
         self._spent[node] = self._base, self._used + 1
         self.write_step(block.steps[-1])
-        self._at_last = False
+        self._at_last, self._guess = False, ""
         assert self.ended, "the last instruction of a block says where to go"
+
+    def _guess_way(self, node: int) -> str:
+        """Loops go on rather than end: the weights of a conditional jump that closes one."""
+        step = self._graph.block(node).steps[-1]
+        closes = [target in self._graph.closed_by(node) for target in step.targets]
+        if len(closes) != 2 or closes[0] == closes[1]:
+            return ""
+        return "!prof !2" if closes[1] else "!prof !3"
 
     def _check_budget(self, need: int, ip: int) -> None:
         """Leave if the budget may end before it is looked at again."""
@@ -239,6 +252,7 @@ class _RegionText(RegionBody):
 
     def _leave(self, status: str, rip: str, used: int) -> None:
         """Leave through the code that all cold exits with the same single flags share."""
+        self.line('call void asm sideeffect "", ""()')  # or its constants move to the hot way
         kind, operands, single = self._flags_to_leave()
         values = ("status", status), ("rip", rip), ("budget", self._base), ("used", str(used))
         for name, value in values:
