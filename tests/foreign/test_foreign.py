@@ -11,6 +11,7 @@ import pytest
 
 import asm
 from tests.foreign.elf32 import as_elf32
+from tests.vtx.engines import NATIVE
 from vtx.vmm.compare import compare
 from vtx.vmm.launch import RunOptions
 
@@ -27,11 +28,13 @@ def image_of(name: str) -> bytes:
     return as_elf32(image) if name.endswith("64") else image
 
 
+@pytest.mark.parametrize("engine", ["reference", NATIVE])
 @pytest.mark.parametrize("name", KERNELS)
-def test_a_kernel_finds_what_it_expects_and_the_same_in_every_style(name: str) -> None:
+def test_a_kernel_finds_what_it_expects_and_the_same_in_every_style(name: str, engine: str) -> None:
     options = RunOptions(
         image=image_of(name),
         image_name=name,
+        engine=engine,
         memory=16 << 20,
         append="root=/dev/ram0 console=ttyS0",
         max_instructions=200_000,

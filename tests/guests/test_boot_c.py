@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.vtx.engines import NATIVE
 from vtx.vmm.compare import compare
 from vtx.vmm.launch import RunOptions
 
@@ -30,10 +31,15 @@ def compiled(directory: Path) -> bytes:
     return image.read_bytes()
 
 
-def test_a_kernel_in_c_ends_equally_in_every_style(tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", ["reference", NATIVE])
+def test_a_kernel_in_c_ends_equally_in_every_style(tmp_path: Path, engine: str) -> None:
     image = compiled(tmp_path)
     options = RunOptions(
-        image=image, image_name="kernel.elf", memory=16 << 20, max_instructions=2_000_000
+        image=image,
+        image_name="kernel.elf",
+        engine=engine,
+        memory=16 << 20,
+        max_instructions=2_000_000,
     )
     found = compare(options, ["bare", "ept", "shadow"])
 

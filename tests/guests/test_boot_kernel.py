@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from vtx.engine.choice import native_problem
 from vtx.trace import Event, Exit, Header, Interrupt, Probe, create_trace, sha256
 from vtx.vmm.launch import RunOptions, RunResult, run
 
@@ -130,14 +131,15 @@ def trace_file(path: Path, options: RunOptions) -> bytes:
 
 @pytest.mark.parametrize("suffix", ["jsonl", "vtxb"])
 @pytest.mark.parametrize("style", STYLES)
-def test_a_run_gives_the_same_trace_every_time_and_under_both_readers(
+def test_a_run_gives_the_same_trace_every_time_and_on_every_engine(
     style: str, suffix: str, guest_image: Callable[[str], bytes], tmp_path: Path
 ) -> None:
     image = guest_image("kernel")
+    native = ["native", "native"] if native_problem() is None else []
     wanted: dict[str, Any] = {"max_instructions": 8_000, "probes": ("paging_init", "out_of_frames")}
     traces = {
         trace_file(tmp_path / f"{n}.{suffix}", options_of(image, style, engine=engine, **wanted))
-        for n, engine in enumerate(("reference", "reference", "evaluate"))
+        for n, engine in enumerate(("reference", "reference", "evaluate", *native))
     }
 
     assert len(traces) == 1

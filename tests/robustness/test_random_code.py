@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from random_guests import random_program
 
+from tests.vtx.engines import NATIVE, NEEDS_NATIVE
 from vtx.vmm.compare import compare
 from vtx.vmm.launch import RunOptions, RunResult, run
 
@@ -20,9 +21,9 @@ def options_of(seed: int) -> RunOptions:
     )  # fmt: skip
 
 
-def differences(seed: int) -> list[str]:
+def differences(seed: int, engine: str = "reference") -> list[str]:
     """Run the program of a seed in every style; what differs, a line each."""
-    options = options_of(seed)
+    options = replace(options_of(seed), engine=engine)
     found = compare(options, STYLES)
     if any("real mode" in (run.message or "") for run in found.runs):
         found = compare(options, STYLES[:2])  # shadow paging refuses real mode, by design
@@ -46,18 +47,25 @@ def what_is_seen(result: RunResult) -> tuple[object, ...]:
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("engine", ["evaluate", NATIVE])
 @pytest.mark.parametrize("seed", range(3000, 3008))
-def test_random_code_does_the_same_under_both_readers(seed: int) -> None:
-    quick, plain = (
-        run(replace(options_of(seed), style="bare", engine=engine))
-        for engine in ("reference", "evaluate")
+def test_random_code_does_the_same_on_every_engine(seed: int, engine: str) -> None:
+    reference, other = (
+        run(replace(options_of(seed), style="bare", engine=name)) for name in ("reference", engine)
     )
 
-    assert what_is_seen(quick) == what_is_seen(plain)
+    assert what_is_seen(reference) == what_is_seen(other)
+
+
+@pytest.mark.parametrize("seed", range(4000, 4012))
+@NEEDS_NATIVE
+def test_random_code_does_the_same_in_every_style_on_the_native_engine(seed: int) -> None:
+    assert differences(seed, "native") == []
 
 
 @pytest.mark.campaign
+@pytest.mark.parametrize("engine", ["reference", NATIVE])
 @pytest.mark.parametrize("block", range(40))
-def test_much_random_code_does_the_same_in_every_style(block: int) -> None:
+def test_much_random_code_does_the_same_in_every_style(block: int, engine: str) -> None:
     first = 10_000 + block * 50
-    assert [line for seed in range(first, first + 50) for line in differences(seed)] == []
+    assert [line for n in range(first, first + 50) for line in differences(n, engine)] == []

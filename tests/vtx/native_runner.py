@@ -6,6 +6,7 @@ tests that knows how the native engine is put together.
 
 from vtx.engine.native.blocks import Block
 from vtx.engine.native.context import (
+    CONTEXT,
     LEFT_AFTER_STORE,
     LEFT_BUDGET,
     LEFT_BY_MEMORY,
@@ -29,6 +30,7 @@ class NativeRunner:
     def __init__(self, cpu: Cpu, features: frozenset[str]) -> None:
         self._cpu, self._features = cpu, features
         self._engine = Native(cpu, features)
+        self._engine._dispatch = self._engine._enter  # which goes on where an event is delivered
         self._blocks: dict[tuple[Codes, int, Key], Block] = {}
 
     def run(self, *codes: bytes) -> int:
@@ -42,7 +44,7 @@ class NativeRunner:
             assert state.read("retired") == until, "every instruction is one retired"
             return OK
         assert state.read("retired") < until
-        return self._cpu.status if status == LEFT_BY_MEMORY else status
+        return self._engine._words[CONTEXT["failed"]] if status == LEFT_BY_MEMORY else status
 
     def _block(self, codes: Codes, ip: int, key: Key) -> Block:
         block = self._blocks.get((codes, ip, key))

@@ -1,4 +1,4 @@
-"""Debug exceptions: every kind of breakpoint gives the same under each style and reader.
+"""Debug exceptions: every kind of breakpoint gives the same under each style and engine.
 
 A test is a few instructions between a prologue that takes #DB and an epilogue that ends the
 machine. The handler logs where each #DB came, what DR6 said, and the RF that was pushed.
@@ -9,15 +9,16 @@ from dataclasses import dataclass
 
 import pytest
 
+from tests.vtx.engines import NEEDS_NATIVE
 from vtx.machine.loader.symbols import read_symbols
 from vtx.vmm.launch import RunOptions, drive, launch
 
 LOG, MEMORY = 0x300000, 4 << 20
 DR6_CLEAR, BS, BD = 0xFFFF_0FF0, 1 << 14, 1 << 13
 RUNS = [
-    pytest.param((style, engine), id=f"{style}-{engine}")
+    pytest.param((style, engine), id=f"{style}-{engine}", marks=marks)
     for style in ("bare", "ept", "shadow")
-    for engine in ("reference", "evaluate")
+    for engine, marks in (("reference", ()), ("evaluate", ()), ("native", NEEDS_NATIVE))
 ]
 
 SOURCE = """

@@ -1,10 +1,12 @@
-"""Every primitive, both readers: total, and equal to its one definition at edge operands."""
+"""Every primitive, every engine: total, and equal to its one definition at edge operands."""
 
 from itertools import product
 
 import pytest
 
+from tests.vtx.engines import ENGINES
 from vtx.engine import evaluate, generate
+from vtx.engine.choice import make_engine
 from vtx.engine.reference import Reference
 from vtx.isa.primitives import COMPARISONS, DIVIDES_FIT, PURE, WIDTHS, Prim, apply
 from vtx.isa.program import Op, Program, register_routine, routine, verify
@@ -69,24 +71,24 @@ def _program(prim: Prim, width: int, operand: int, constants: tuple[int, ...] | 
     return name
 
 
-def _engine(*, quick: bool) -> Reference:
-    return Reference(Cpu(Bus(PhysicalMemory(1 << 16))), frozenset(), quick=quick)
+def _engine(name: str) -> Reference:
+    return make_engine(name, Cpu(Bus(PhysicalMemory(1 << 16))), frozenset())
 
 
+@pytest.mark.parametrize("name", ENGINES)
 @pytest.mark.parametrize("prim", PURE, ids=lambda prim: prim.name)
-def test_a_primitive_is_total_and_equal_in_both_readers(prim: Prim) -> None:
-    quick, plain = _engine(quick=True), _engine(quick=False)
+def test_a_primitive_is_total_and_equal_on_every_engine(prim: Prim, name: str) -> None:
+    engine = _engine(name)
     for width, operand in _shapes(prim):
-        name = _program(prim, width, operand, None)
+        program = _program(prim, width, operand, None)
         for values in product(*(_edges(w) for w in _argument_widths(prim, operand))):
             expected = (apply(prim, width, operand, *values),)
-            assert plain.call(name, *values) == expected, (prim, width, values)
-            assert quick.call(name, *values) == expected, (prim, width, values)
+            assert engine.call(program, *values) == expected, (prim, width, values)
 
 
 @pytest.mark.parametrize("prim", PURE, ids=lambda prim: prim.name)
 def test_constant_operands_give_what_run_time_ones_give(prim: Prim) -> None:
-    quick = _engine(quick=True)
+    quick = _engine("reference")
     for width, operand in _shapes(prim):
         widths = _argument_widths(prim, operand)
         edges = [(0, (1 << w) - 1, w & ((1 << w) - 1)) for w in widths]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from tests.vtx.engines import ENGINES
+from vtx.engine.choice import make_engine
 from vtx.engine.probes import Hit, Probes, linear_address
 from vtx.engine.reference import Reference
 from vtx.machine.bus import Bus
@@ -15,7 +17,7 @@ INC = b"\xff\xc0"
 CODE32, CS_BASE = 0xC09B, 0x1000
 
 
-@pytest.fixture(params=[True, False], ids=["generated", "evaluated"])
+@pytest.fixture(params=ENGINES)
 def engine(request: pytest.FixtureRequest) -> Reference:
     """A CPU in unpaged 32-bit code with a based CS and eight INC EAX to run."""
     cpu = Cpu(Bus(PhysicalMemory(1 << 16)))
@@ -27,7 +29,7 @@ def engine(request: pytest.FixtureRequest) -> Reference:
     cpu.state.write("rip", CODE - CS_BASE)
     cpu.bus.write_bytes(CODE, INC * 8)
     cpu.switch_context()
-    return Reference(cpu, frozenset(), quick=request.param)
+    return make_engine(request.param, cpu, frozenset())
 
 
 def run_all(engine: Reference) -> None:

@@ -56,15 +56,15 @@ class Outcome:
         return found
 
 
-def on_bare(program: Program, *, quick: bool = True) -> Outcome:
+def on_bare(program: Program, engine: str = "reference") -> Outcome:
     """Run on the machine without a VMM."""
-    return _run(program, "bare", "reference" if quick else "evaluate")
+    return _run(program, "bare", engine)
 
 
-def under(vmm: type[Vmm], program: Program) -> Outcome:
+def under(vmm: type[Vmm], program: Program, engine: str = "reference") -> Outcome:
     """Run in a VM of a VMM of class `vmm`."""
     with patch.dict(VMMS, {"under test": vmm}):
-        return _run(program, "under test", "reference")
+        return _run(program, "under test", engine)
 
 
 def _run(program: Program, style: str, engine: str) -> Outcome:
@@ -80,21 +80,21 @@ def _finished(session: Session) -> Outcome:
     )  # fmt: skip
 
 
-def require_fidelity(vmm: type[Vmm], program: Program) -> None:
+def require_fidelity(vmm: type[Vmm], program: Program, engine: str = "reference") -> None:
     """Fail, showing the program, unless `vmm` gives it what the bare machine gives it.
 
-    A VMM may refuse a guest that leaves protected mode, if it says so.
+    `engine` runs the VM; the bare machine is the reference's. A VMM may refuse a guest that
+    leaves protected mode, if it says so.
     """
-    theirs = under(vmm, program)
+    theirs = under(vmm, program, engine)
     if theirs.ended == "vmm_error" and "does not run real mode" in (theirs.message or ""):
         return
-    _agree(on_bare(program), theirs, program, f"bare and {vmm.name}")
+    _agree(on_bare(program), theirs, program, f"bare and {vmm.name} on {engine}")
 
 
-def require_equal_readers(program: Program) -> None:
-    """Fail unless the plain evaluator and the generated code agree on the bare machine."""
-    both = on_bare(program), on_bare(program, quick=False)
-    _agree(*both, program, "generated code and evaluator")
+def require_equal_engines(engine: str, program: Program) -> None:
+    """Fail unless `engine` and the reference agree on the bare machine."""
+    _agree(on_bare(program), on_bare(program, engine), program, f"reference and {engine}")
 
 
 def _agree(one: Outcome, other: Outcome, program: Program, who: str) -> None:

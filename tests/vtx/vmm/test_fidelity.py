@@ -4,14 +4,16 @@ To try a VMM of your own, add its class to VMMS.
 """
 
 import pytest
-from fidelity_outcome import require_equal_readers, require_fidelity
+from fidelity_outcome import require_equal_engines, require_fidelity
 from fidelity_program import Program
 from fidelity_steps import programs
 from hypothesis import HealthCheck, given, seed, settings
 
+from tests.vtx.engines import NATIVE, NEEDS_NATIVE
 from vtx.vmm import Ept, Shadow, Vmm
 
 VMMS: list[type[Vmm]] = [Ept, Shadow]
+OTHERS = pytest.mark.parametrize("engine", ["evaluate", NATIVE])
 CHECKS = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 IN_CI = settings(
     max_examples=150, deadline=None, derandomize=True, database=None, suppress_health_check=CHECKS
@@ -28,24 +30,39 @@ def test_a_generated_program_ends_under_a_vmm_as_on_the_bare_machine(
     require_fidelity(vmm, program)
 
 
+@OTHERS
 @settings(IN_CI, max_examples=40)
 @given(programs())
-def test_both_readers_of_the_algebra_run_a_generated_program_alike(program: Program) -> None:
-    require_equal_readers(program)
+def test_every_engine_runs_a_generated_program_alike(engine: str, program: Program) -> None:
+    require_equal_engines(engine, program)
+
+
+@NEEDS_NATIVE
+@pytest.mark.parametrize("vmm", VMMS)
+@settings(IN_CI, max_examples=60)
+@given(programs())
+def test_a_vmm_on_the_native_engine_gives_a_program_what_the_bare_machine_gives_it(
+    vmm: type[Vmm], program: Program
+) -> None:
+    require_fidelity(vmm, program, "native")
 
 
 @pytest.mark.campaign
+@pytest.mark.parametrize("engine", ["reference", NATIVE])
 @pytest.mark.parametrize("vmm", VMMS)
 @seed(1)
 @CAMPAIGN
 @given(programs())
-def test_campaign_of_generated_programs_under_a_vmm(vmm: type[Vmm], program: Program) -> None:
-    require_fidelity(vmm, program)
+def test_campaign_of_generated_programs_under_a_vmm(
+    vmm: type[Vmm], engine: str, program: Program
+) -> None:
+    require_fidelity(vmm, program, engine)
 
 
 @pytest.mark.campaign
+@OTHERS
 @seed(2)
 @settings(CAMPAIGN, max_examples=5_000)
 @given(programs())
-def test_campaign_of_generated_programs_with_both_readers(program: Program) -> None:
-    require_equal_readers(program)
+def test_campaign_of_generated_programs_on_every_engine(engine: str, program: Program) -> None:
+    require_equal_engines(engine, program)

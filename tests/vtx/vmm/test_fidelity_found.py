@@ -1,9 +1,10 @@
 """What generated programs have found, each shrunk to the least that shows it."""
 
 import pytest
-from fidelity_outcome import require_equal_readers, require_fidelity
+from fidelity_outcome import require_equal_engines, require_fidelity
 from fidelity_program import Program
 
+from tests.vtx.engines import NATIVE
 from vtx.vmm import Ept, Shadow, Vmm
 
 FOUND = {
@@ -36,14 +37,16 @@ FOUND = {
 }
 
 
+@pytest.mark.parametrize("engine", ["reference", NATIVE])
 @pytest.mark.parametrize("vmm", [Ept, Shadow])
 @pytest.mark.parametrize("program", FOUND.values(), ids=FOUND.keys())
 def test_a_program_that_once_told_a_vmm_from_the_bare_machine_no_longer_does(
-    vmm: type[Vmm], program: Program
+    vmm: type[Vmm], program: Program, engine: str
 ) -> None:
-    require_fidelity(vmm, program)
+    require_fidelity(vmm, program, engine)
 
 
+@pytest.mark.parametrize("engine", ["evaluate", NATIVE])
 @pytest.mark.parametrize("program", FOUND.values(), ids=FOUND.keys())
-def test_both_readers_run_what_was_found_alike(program: Program) -> None:
-    require_equal_readers(program)
+def test_every_engine_runs_what_was_found_alike(program: Program, engine: str) -> None:
+    require_equal_engines(engine, program)

@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
+from vtx.engine.choice import native_problem
 from vtx.machine.loader.symbols import read_symbols
 from vtx.trace import Event, Exit, Probe
 from vtx.vmm.launch import RunOptions, launch, run
 from vtx.vmm.styles import LaunchError
 
 STYLES = ("bare", "ept", "shadow")
-ENGINES = ("reference", "evaluate")
+ENGINES = ["reference", "evaluate", *(["native"] if native_problem() is None else [])]
 ALIAS = 0x1_0000_0000
 TASK_BASE = 0x20_0000
 """Where unpaged32 copies its task, whose segments begin there."""

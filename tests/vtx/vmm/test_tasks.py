@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.vtx.engines import EVERY_ENGINE
 from vtx.vmm.launch import Launched, RunOptions, RunResult, drive, finish, launch
 
 LOG = 0x200000
@@ -29,7 +30,7 @@ def run(options: RunOptions) -> tuple[Launched, RunResult]:
     return launched, finish(launched, drive(launched.session, options.max_instructions), None)
 
 
-@pytest.mark.parametrize("engine", ["reference", "evaluate"])
+@EVERY_ENGINE
 @pytest.mark.parametrize("style", ["bare", "ept", "shadow"])
 def test_tasks_find_what_the_manual_says(options: RunOptions, style: str, engine: str) -> None:
     launched, result = run(replace(options, style=style, engine=engine))
