@@ -71,6 +71,8 @@ class Reference:
         """The last block ended in a repeated string instruction, complete or not."""
         self.raised = False
         """The last program that did not simply complete was INT n or one of its kin."""
+        self.python_root = False
+        """VMX root mode is played by Python, which VM exits have to reach."""
         cpu.translator = self._translator()
 
     # --- routines ----------------------------------------------------------------------------

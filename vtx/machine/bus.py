@@ -145,6 +145,10 @@ class Bus:
         self.ram_pages[gpn] = frame
         return frame
 
+    def is_void(self, gpa: int) -> bool:
+        """Nothing answers in the page of `gpa`: it reads as ones, and writes are ignored."""
+        return gpa >> 12 not in self._mmio and self.ram_offset(gpa) < 0
+
     def load(self, gpa: int, width_bits: int) -> int:
         """Read `width_bits` (8, 16, 32, 64 or more whole bytes) at `gpa`, little-endian."""
         within = gpa & PAGE_MASK

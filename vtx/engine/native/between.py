@@ -10,6 +10,7 @@ from vtx.engine import boundary
 from vtx.isa.builder import Builder, Value, routine_
 from vtx.isa.key import AR_D, AR_L, AR_UNUSABLE, VMX_NON_ROOT, Key
 from vtx.isa.task_switch import PENDING_TASK_TRAP
+from vtx.machine.cpu import ENABLE_EPT, ENABLE_VPID, SECONDARY
 from vtx.spec import CONTROLS
 from vtx.spec.registers import CR0, CR4, EFER, RFLAGS
 
@@ -24,6 +25,7 @@ _WATCHED_CONTROLS = (
     | CONTROLS.INTERRUPT_WINDOW_EXITING.mask
     | CONTROLS.NMI_WINDOW_EXITING.mask
 )
+_TIMER = CONTROLS.PREEMPTION_TIMER.mask
 _STI_OR_MOV_SS = boundary.BLOCKING_STI | boundary.BLOCKING_MOV_SS
 _TRAPS = 1 << 12 | boundary.PENDING_BS | 1 << 16 | PENDING_TASK_TRAP
 
@@ -68,6 +70,20 @@ def native_key(b: Builder) -> None:
     b.return_(_flat(b, "cs").select(number, b.const(64, NOT_PLAIN)))
 
 
+@routine_(results=(64, 64))
+def native_tag(b: Builder) -> None:
+    """The TLB tag of the present state: VPID << 12 | PCID, and the EPT root."""
+    none = b.const(64, 0)
+    non_root = (b.get("vmx") == VMX_NON_ROOT) & _set(b, "proc_controls", SECONDARY)
+    tagged = non_root & _set(b, "proc2_controls", ENABLE_VPID)
+    nested = non_root & _set(b, "proc2_controls", ENABLE_EPT)
+    contexts = _set(b, "cr4", CR4.PCIDE) & _set(b, "cr0", CR0.PG)
+    vpid = tagged.select(b.get("vpid"), none)
+    pcid = contexts.select(b.get("cr3") & 0xFFF, none)
+    root = nested.select(b.get("eptp") & ~0xFFF, none)
+    b.return_(vpid << 12 | pcid, root)
+
+
 @routine_(64, 64, 64, results=(64,))
 def native_quiet(b: Builder, calm: Value, vmx: Value, blocking: Value) -> None:
     """BUSY, QUIET or RESUMING.
@@ -76,6 +92,8 @@ def native_quiet(b: Builder, calm: Value, vmx: Value, blocking: Value) -> None:
     `vmx` and `blocking` are what VMX operation and interruptibility were then; since then no
     device was touched.
     """
+    timed = (b.get("vmx") == VMX_NON_ROOT) & _set(b, "pin_controls", _TIMER)
+    moved = (b.get("vmx") != vmx) & ((calm == 0) | timed)
     window = (b.get("vmx") == VMX_NON_ROOT) & _set(b, "proc_controls", _WATCHED_CONTROLS)
     held = (b.get("rflags") & RFLAGS.IF) == 0
     same_blocking = b.get("interruptibility") == blocking
@@ -83,7 +101,7 @@ def native_quiet(b: Builder, calm: Value, vmx: Value, blocking: Value) -> None:
         b.get("stop") != 0, b.get("activity") != 0, b.get("event_valid") != 0,
         b.get("mtf_pending") != 0, b.get("tpr_below_threshold") != 0,
         _set(b, "pending_debug", _TRAPS), _set(b, "dr7", 0xFF), _set(b, "rflags", RFLAGS.TF),
-        window, b.get("vmx") != vmx, (calm == 0) & ~(held & same_blocking),
+        window, moved, (calm == 0) & ~(held & same_blocking),
     )  # fmt: skip
     with b.if_(busy):
         b.return_(b.const(64, BUSY))

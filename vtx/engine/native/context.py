@@ -24,6 +24,9 @@ _NAMES = (
     "key",  # number of the key that native code went on with, 0 for the one it was entered with
     "calm", "entered_vmx", "entered_blocking",  # see `between`
     "attention",  # what is due may have changed
+    "native_root",  # VMX root mode is played by code of the machine, not by Python
+    "tags",  # host address of the table of address spaces by tag
+    "void",  # number of a physical page where nothing answers
     "on_page",  # asks which host page a page of RAM is
     "memory", "code_lines",  # host address of RAM; of the lines of each of its pages with code
     "on_code",  # tells of a store to such a line
@@ -46,6 +49,8 @@ SINGLE_ENTRIES = 256
 """Entries behind them of the same kind, for blocks of one instruction that is run alone."""
 DIRECTORY_ENTRIES = 64
 """Entries of {translations, number of a key, its jump cache, spare}, 32 bytes each."""
+TAG_ENTRIES = 16
+"""Entries of {VPID << 12 | PCID, EPT root, translations, spare}, 32 bytes each."""
 TLB_ENTRIES = 256
 """Entries per privilege of {read tag, write tag, host address - gva, spare}, 32 bytes each."""
 TLB_TABLE = TLB_ENTRIES * 32

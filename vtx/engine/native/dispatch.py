@@ -12,18 +12,22 @@ from vtx.engine.native.context import (
     DIRECTORY_ENTRIES,
     JUMP_CACHE_ENTRIES,
     LEFT_BY_MEMORY,
+    LEFT_EXIT,
     LEFT_FAULT,
     LEFT_MISS,
     LEFT_RESYNC,
     LEFT_SOFTWARE_EVENT,
     SINGLE_ENTRIES,
+    TAG_ENTRIES,
 )
+from vtx.engine.native.lower import SERVICES
 from vtx.engine.native.routines import declaration
 from vtx.engine.native.walks import HASH
 from vtx.isa.layout import SLOTS
+from vtx.isa.program import Service
 from vtx.spec.registers import RFLAGS
 
-ROUTINES = ("deliver_fault", "deliver_software_event", "native_key", "native_quiet")
+ROUTINES = ("deliver_fault", "deliver_software_event", "vm_exit", "native_key", "native_quiet")
 DIRECTORY_SHIFT = 64 - (DIRECTORY_ENTRIES.bit_length() - 1)
 """(key's number ^ address of the translations) * HASH, shifted so, is a directory's index."""
 
@@ -57,6 +61,7 @@ enter:
     i64 {LEFT_FAULT}, label %deliver
     i64 {LEFT_SOFTWARE_EVENT}, label %deliver
     i64 {LEFT_BY_MEMORY}, label %failed
+    i64 {LEFT_EXIT}, label %deliver
     i64 {LEFT_MISS}, label %missed
   ]
 other:
@@ -68,7 +73,7 @@ missed:
 failed:
 {_load("how", "failed")}  br label %deliver
 deliver:
-  %ended = phi i64 [ %r, %enter ], [ %r, %enter ], [ %how, %failed ], [ %how2, %again ]
+  %ended = phi i64 [ %r, %enter ], [ %r, %enter ], [ %r, %enter ], [ %how, %failed ], [ %how2, %again ]
   %left = load i64, ptr %budp
   %until = load i64, ptr %untp
   %retired = sub i64 %until, %left
@@ -79,7 +84,14 @@ deliver:
     i64 {LEFT_SOFTWARE_EVENT}, label %software
   ]
 exits:
+{_load("native", "native_root")}  %own = icmp ne i64 %native, 0
+  br i1 %own, label %exit, label %leave
+leave:
   ret i64 %ended
+exit:
+  %x = call {{ i32 }} @routine_vm_exit(ptr %s, ptr %t, i64 %left)
+  %x0 = extractvalue {{ i32 }} %x, 0
+  br label %delivered
 fault:
   %f = call {{ i32 }} @routine_deliver_fault(ptr %s, ptr %t, i64 %left)
   %f0 = extractvalue {{ i32 }} %f, 0
@@ -89,7 +101,7 @@ software:
   %e0 = extractvalue {{ i32 }} %e, 0
   br label %delivered
 delivered:
-  %d = phi i32 [ %f0, %fault ], [ %e0, %software ]
+  %d = phi i32 [ %f0, %fault ], [ %e0, %software ], [ %x0, %exit ]
   %now = load i64, ptr %retp
   %rest = sub i64 %until, %now
   store i64 %rest, ptr %budp
@@ -259,6 +271,55 @@ out:
 """
 """A routine again and again: its entry for Python, with `params` words at `given` each time, and
 `results` words to `found`. Volatile, lest it become a call of the C library's function."""
+
+
+_TAG_SHIFT = 64 - (TAG_ENTRIES.bit_length() - 1)
+_CONTEXT = f"""
+define dso_local i64 @context(ptr %s) nounwind {{
+  %tlbp = {_word("tlb")}
+  %t = load ptr, ptr %tlbp
+  %r = call {{ i32, i64, i64 }} @routine_native_tag(ptr %s, ptr %t, i64 0)
+  %tag = extractvalue {{ i32, i64, i64 }} %r, 1
+  %root = extractvalue {{ i32, i64, i64 }} %r, 2
+  %mix = xor i64 %tag, %root
+  %hash = mul i64 %mix, {HASH - (1 << 64)}
+  %index = lshr i64 %hash, {_TAG_SHIFT}
+  %offset = shl i64 %index, 5
+  %tagsp = {_word("tags")}
+  %tags = load ptr, ptr %tagsp
+  %e = getelementptr i8, ptr %tags, i64 %offset
+  %et = load i64, ptr %e
+  %rp = getelementptr i8, ptr %e, i64 8
+  %er = load i64, ptr %rp
+  %hp = getelementptr i8, ptr %e, i64 16
+  %hva = load i64, ptr %hp
+  %c1 = icmp eq i64 %et, %tag
+  %c2 = icmp eq i64 %er, %root
+  %c3 = icmp ne i64 %hva, 0
+  %c4 = and i1 %c1, %c2
+  %known = and i1 %c4, %c3
+  br i1 %known, label %hit, label %ask
+hit:
+  store i64 %hva, ptr %tlbp
+  ret i64 0
+ask:
+  %fp = {_word("on_service")}
+  %f = load ptr, ptr %fp
+  %status = call i64 %f(i64 {SERVICES.index(Service.CONTEXT)})
+  ret i64 %status
+}}
+"""
+"""Service.CONTEXT: the translations of the present tag become the current ones."""
+
+
+def tag_index(tag: int, root: int) -> int:
+    """Where `context` looks for a tag."""
+    return ((tag ^ root) * HASH & (1 << 64) - 1) >> _TAG_SHIFT
+
+
+def context_text() -> str:
+    """The module of `context`, which every routine may call."""
+    return "\n".join([declaration("native_tag"), _CONTEXT])
 
 
 def dispatch_text() -> str:

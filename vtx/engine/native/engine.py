@@ -82,6 +82,7 @@ class Native(Reference):
             self._library.dispatcher()
         )
         self._caches.install(self._words)
+        self._words[CONTEXT["tags"]] = ctypes.addressof(self._tlb.tags)
         self._slow = SlowPaths(cpu, self._words)
         cpu.walks = NativeWalkCounts(self._words, cpu.walks)
         self._routines = NativeRoutines(cpu, self._library, self._words)
@@ -118,7 +119,7 @@ class Native(Reference):
             return super().call(name, *args)  # every access has to be told
         self._slow.prepare()
         result = self._routines.call(name, args)
-        self._slow.raise_error()
+        self._slow.returned()
         return result
 
     def each(self, name: str, arguments: Sequence[tuple[int, ...]]) -> Callable[[], list[int]]:
@@ -130,7 +131,7 @@ class Native(Reference):
                 return one_by_one()
             self._slow.prepare()
             found = at_once()
-            self._slow.raise_error()
+            self._slow.returned()
             return found
 
         return call
@@ -196,7 +197,7 @@ class Native(Reference):
         run = self._dispatch if until - words[RETIRED] > 1 else self._enter
         status = int(run(self._state_hva))
         words[RETIRED] = until - ctypes.c_int64(context[CONTEXT["budget"]]).value
-        self._slow.raise_error()
+        self._slow.returned()
         if context[CONTEXT["key"]]:
             self._key_changed(context[CONTEXT["key"]])
         return status
@@ -209,6 +210,7 @@ class Native(Reference):
         context[_CALM] = bool(accepts and not blocking & _ANY_BLOCKING)
         context[_ENTERED_VMX], context[_ENTERED_BLOCKING] = vmx, blocking
         context[CONTEXT["attention"]] = context[CONTEXT["key"]] = 0
+        context[CONTEXT["native_root"]] = not self.python_root
 
     def _key_changed(self, number: int) -> None:
         """Native code went on with another key; its number and state are the present ones."""

@@ -10,7 +10,7 @@ from vtx.engine.families import load_all
 from vtx.engine.native.arena import Arena, ArenaFullError
 from vtx.engine.native.compiler import CompileError, host_compiler
 from vtx.engine.native.dispatch import ROUTINES as DISPATCHED
-from vtx.engine.native.dispatch import dispatch_text
+from vtx.engine.native.dispatch import context_text, dispatch_text
 from vtx.engine.native.kept import kept
 from vtx.engine.native.lower import METADATA, called
 from vtx.engine.native.objects import (
@@ -48,6 +48,8 @@ class Library:
         self._problems: dict[str, CompileError] = {}
         self._link("runtime", runtime_text)
         self._link("walks", _walks_text)
+        self.routine("native_tag")
+        self._link("context", context_text)
 
     def number_symbols(self) -> None:
         """Make `addresses` know every symbol that is linked and has a number."""

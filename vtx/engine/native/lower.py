@@ -342,12 +342,18 @@ class Body:
 
     def _op_service(self, op: Op) -> None:
         """Arguments and results stand in the context; Python does the rest."""
+        if op.attr is Service.NOW:
+            self._now(op)
+            return
         for n, temp in enumerate(op.args):
             value = self.resized(self.value(temp), self.width(temp), 64)
             self.set_word(CONTEXT[f"argument{n}"], value)
         self.set_word(CONTEXT["budget"], self.exact_budget())
-        function = self.add(f"inttoptr i64 {self.get_word(CONTEXT['on_service'])} to ptr")
-        status = self.add(f"call i64 {function}(i64 {SERVICES.index(op.attr)})")
+        if op.attr is Service.CONTEXT:
+            status = self.add("call i64 @context(ptr %s)")
+        else:
+            function = self.add(f"inttoptr i64 {self.get_word(CONTEXT['on_service'])} to ptr")
+            status = self.add(f"call i64 {function}(i64 {SERVICES.index(op.attr)})")
         failed, onward = self.label(), self.label()
         self.branch(self.add(f"icmp slt i64 {status}, 0"), failed, onward, _UNLIKELY)
         self.place(failed)
@@ -358,6 +364,12 @@ class Body:
             self.define(temp, self.resized(result, 64, width), width)
         if op.attr is Service.CONTEXT:
             self._translations_changed()
+
+    def _now(self, op: Op) -> None:
+        """Instructions retired, and the time that was skipped."""
+        until, idle = self.get_word(CONTEXT["until"]), self.get_word(SLOTS["idle"])
+        retired = self.add(f"sub i64 {until}, {self.exact_budget()}")
+        self.define(op.dst[0], self.add(f"add i64 {retired}, {idle}"), 64)
 
     # --- ends that fill slots ------------------------------------------------------------------
     def _op_fault(self, op: Op) -> None:

@@ -106,6 +106,23 @@ _PHYSICAL_LOAD = _physical(
     "i64 %hpa, i64 %width", _LOADS,
 ).replace("out:\n", "out:\n  %v = phi i64 [ %z8, %w8 ], [ %z16, %w16 ], [ %z32, %w32 ], "
           "[ %x64, %w64 ]\n")  # fmt: skip
+_VOID = f"""slow:
+  %vp = {_field("void")}
+  %vn = load i64, ptr %vp
+  %isvoid = icmp eq i64 %page, %vn
+  %vinside = and i64 %hpa, 4095
+  %vbytes = lshr i64 %width, 3
+  %vend = add i64 %vinside, %vbytes
+  %vwhole = icmp ule i64 %vend, 4096
+  %nothing = and i1 %isvoid, %vwhole
+  br i1 %nothing, label %void, label %ask
+void:
+  %shift = sub i64 64, %width
+  %ones = lshr i64 -1, %shift
+  ret i64 %ones
+ask:
+"""
+_PHYSICAL_LOAD = _PHYSICAL_LOAD.replace("slow:\n", _VOID)
 _PHYSICAL_STORE = _physical(
     "physical_store", "on_physical_store", "ram_write", "i64 %hpa, i64 %value, i64 %width",
     "i64 %hpa, i64 %value, i64 %width", _STORES,

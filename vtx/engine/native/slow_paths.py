@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from vtx.engine.native.context import CONTEXT
 from vtx.engine.native.lower import SERVICES, WALK_LEVELS, access_of
+from vtx.engine.native.tlb import NativeTlb
 from vtx.isa.layout import SLOTS
 from vtx.isa.program import Service
 from vtx.machine.cpu import FAULT, Cpu
@@ -20,6 +21,7 @@ _CHUNK = 512
 """Pages that native code gets to know at once."""
 _UNTIL, _BUDGET, _SCRATCH = CONTEXT["until"], CONTEXT["budget"], CONTEXT["scratch"]
 _FAILED, _ARGUMENTS = CONTEXT["failed"], CONTEXT["argument0"]
+_TLB, _VOID, _NO_PAGE = CONTEXT["tlb"], CONTEXT["void"], (1 << 64) - 1
 _OBSERVED, _ATTENTION = CONTEXT["walk_observed"], CONTEXT["attention"]
 _HARMLESS = frozenset(
     {
@@ -60,12 +62,14 @@ class SlowPaths:
         words[CONTEXT["ram_read"]] = ctypes.addressof(self._ram_read)
         words[CONTEXT["ram_write"]] = ctypes.addressof(self._ram_write)
         words[CONTEXT["ram_pages"]] = pages
+        words[_VOID] = _NO_PAGE
 
     def _answer(self, name: str, function: Callable[..., int], count: int) -> None:
         """Let native code call `function`, whose `count` arguments are unsigned words."""
 
         def guarded(*arguments: int) -> int:
             try:
+                self.synchronize()
                 result = function(*arguments)
             except BaseException as error:
                 self._error = error
@@ -84,8 +88,19 @@ class SlowPaths:
         self._words[_OBSERVED] = self._cpu.on_walk_load is not None
         self.refresh()
 
-    def raise_error(self) -> None:
-        """Raise what went wrong while native code ran."""
+    def synchronize(self) -> None:
+        """Let Python know which address space native code made the current one."""
+        cpu, hva = self._cpu, self._words[_TLB]
+        tlb = cpu.tlb
+        assert isinstance(tlb, NativeTlb)
+        if tlb.table_hva != hva:
+            tlb.adopt(hva)
+            if cpu.on_context is not None:
+                cpu.on_context()
+
+    def returned(self) -> None:
+        """Native code was left: raise what went wrong while it ran."""
+        self.synchronize()
         error, self._error = self._error, None
         if error is not None:
             raise error
@@ -131,6 +146,8 @@ class SlowPaths:
     def _physical_load(self, hpa: int, width: int) -> int:
         value = self._cpu.load_physical(hpa, width)
         self._page(hpa)
+        if self._cpu.bus.is_void(hpa):
+            self._words[_VOID] = hpa >> 12
         return value - (1 << 64) if value >> 63 else value
 
     def _physical_store(self, hpa: int, value: int, width: int) -> int:
@@ -159,6 +176,7 @@ class SlowPaths:
         if self._cpu.bus.layout_version != self._layout:
             ctypes.memset(self._ram_read, 0, ctypes.sizeof(self._ram_read))
             ctypes.memset(self._ram_write, 0, ctypes.sizeof(self._ram_write))
+            self._words[_VOID] = _NO_PAGE
             self._layout = self._cpu.bus.layout_version
 
     def _walk_load(self, hpa: int, level: int) -> int:

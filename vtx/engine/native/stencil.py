@@ -54,6 +54,7 @@ declare dso_local preserve_mostcc i64 @slow_probe(ptr, i64, i64) cold
 declare dso_local i64 @physical_load(ptr, i64, i64)
 declare dso_local void @physical_store(ptr, i64, i64, i64)
 declare dso_local i64 @walk_load(ptr, i64, i64, i64)
+declare dso_local i64 @context(ptr)
 declare dso_local void @service(ptr, i64, i64)
 """
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from vtx.engine.native.context import (
     NO_TAG,
     RANGES,
+    TAG_ENTRIES,
     TLB_COUNT,
     TLB_ENTRIES,
     TLB_LIMIT,
@@ -22,8 +23,9 @@ from vtx.engine.native.context import (
     TLB_SECOND,
     TLB_WORDS,
 )
+from vtx.engine.native.dispatch import tag_index
 from vtx.engine.native.walks import HASH
-from vtx.machine.tlb import PRIVILEGES, AddressSpace, PageMap, Tlb
+from vtx.machine.tlb import PRIVILEGES, AddressSpace, PageMap, Tag, Tlb
 
 _FIRST_WORDS = TLB_SECOND // 8
 _Table = ctypes.c_uint64 * TLB_WORDS
@@ -255,7 +257,29 @@ class NativeTlb(Tlb):
         on_protect: Callable[[int], None],
     ) -> None:
         self._bulk, self._on_flush, self._on_protect = bulk, on_flush, on_protect
+        self.tags = (ctypes.c_uint64 * (4 * TAG_ENTRIES))()
+        """For native code: address spaces by tag."""
+        self._tag_of: dict[int, Tag] = {}
         super().__init__()
+        self.switch(self.tag)
+
+    def switch(self, tag: Tag) -> None:
+        if tag not in self._spaces:  # another space may go
+            ctypes.memset(self.tags, 0, ctypes.sizeof(self.tags))
+        super().switch(tag)
+        space = self._spaces[tag]
+        assert isinstance(space, NativeSpace)
+        if space.table_hva not in self._tag_of:
+            spaces = self._spaces.items()
+            self._tag_of = {s.table_hva: t for t, s in spaces if isinstance(s, NativeSpace)}
+        vpid, pcid, root = tag
+        at = 4 * tag_index(vpid << 12 | pcid, root)
+        self.tags[at], self.tags[at + 1] = vpid << 12 | pcid, root
+        self.tags[at + 2] = space.table_hva
+
+    def adopt(self, table_hva: int) -> None:
+        """Native code made the space with this table the current one."""
+        self.switch(self._tag_of[table_hva])
 
     def new_space(self) -> AddressSpace:
         return _Noted(self._bulk, self._on_flush)
