@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import os
 import platform
 import shutil
@@ -50,6 +49,9 @@ def doctor(as_json: bool) -> None:
 
 def findings() -> dict[str, Any]:
     """Everything as plain values; None where a thing is missing."""
+    from vtx.engine.choice import native_problem
+
+    problem = native_problem()
     return {
         "python": {
             "version": platform.python_version(),
@@ -57,7 +59,8 @@ def findings() -> dict[str, Any]:
             "new_enough": sys.version_info >= GOOD_ENOUGH,
         },
         "packages": {name: _version(name) for name in PACKAGES},
-        "engines": {"reference": True, "native": _native()},
+        "engines": {"reference": True, "native": problem is None},
+        "native_problem": problem,
         "oracles": {
             **{name: _program(choices) for name, choices in PROGRAMS.items()},
             "unicorn": _version("unicorn"),
@@ -78,10 +81,6 @@ def _version(name: str) -> str | None:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-def _native() -> bool:
-    return importlib.util.find_spec("vtx.engine.native") is not None
 
 
 def _program(choices: tuple[str, ...]) -> str | None:
@@ -121,7 +120,9 @@ def _lines(found: dict[str, Any]) -> list[str]:
         "Engines",
     ]
     for name, available in found["engines"].items():
-        lines.append(f"  {name:<12} {'available' if available else 'not available'}")
+        reason = found["native_problem"] if name == "native" else None
+        shown = "available" if available else f"not available: {reason}"
+        lines.append(f"  {name:<12} {shown}")
     lines.append("Oracles (for tests only)")
     for name, place in found["oracles"].items():
         lines.append(f"  {name:<12} {place or 'not found'}")

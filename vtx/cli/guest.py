@@ -20,6 +20,9 @@ from vtx.cli.sizes import SIZE
 if TYPE_CHECKING:
     from vtx.vmm.launch import RunOptions
 
+ENGINES = ("auto", "native", "reference", "evaluate")
+"""As engine.choice has them, without loading the engines."""
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _OPTIONS = (
@@ -28,9 +31,10 @@ _OPTIONS = (
     click.option("--cpu", default="haswell", show_default=True, metavar="PROFILE"),
     click.option(
         "--engine",
-        type=click.Choice(["auto", "native", "reference", "evaluate"]),
+        type=click.Choice(ENGINES),
         default="auto",
         show_default=True,
+        help="native compiles with LLVM, reference is Python, evaluate its plain, slow reader.",
     ),
     click.option(
         "-m", "--memory", type=SIZE, default="64M", show_default=True, help="64M, 1G or bytes."
