@@ -6,13 +6,11 @@ The cells become SSA values. Where the region goes on and how it is left is the 
 
 from collections.abc import Sequence
 
-from vtx.engine.native.flag_values import FLAG_NAMES
-from vtx.engine.native.forms import SLOT
-from vtx.engine.native.lower import constant
 from vtx.engine.native.region_flag_body import FlagBody
 from vtx.engine.native.region_flags import writes_in_branches
 from vtx.engine.native.region_plan import Step
 from vtx.engine.native.region_ranges import BASE, DISTANCE, LIMITS, MISSED, range_of
+from vtx.engine.native.region_values import Scope
 from vtx.isa.primitives import Prim
 from vtx.isa.program import Access, Op
 
@@ -56,30 +54,14 @@ class RegionBody(FlagBody):
 
     def write_step(self, step: Step) -> None:
         """Write one instruction up to its ends."""
-        self._step = step
-        self._names, self._widths = {}, {}
+        self._step, self._scope = step, Scope(step)
         self._variables = [self.cell(width) for width in step.form.variables]
         if writes_in_branches(step.form):
             self._spread_flags()
         self.write(step.form.ops)
-        if self._in_branches and not self.ended:
-            self._single = {name: self._flag(name) for name in FLAG_NAMES}
-        self._in_branches = False
+        self._gather_flags()
 
     # --- numbers and registers -----------------------------------------------------------------
-    def value(self, temp: int) -> str:
-        if temp >= 0:
-            return super().value(temp)
-        width = self.width(temp)
-        return constant(self._step.numbers[-1 - temp] & ((1 << width) - 1), width)
-
-    def width(self, temp: int) -> int:
-        if temp >= 0:
-            return super().width(temp)
-        kind = self._step.form.holes[-1 - temp]
-        assert kind != SLOT
-        return int(kind) if kind.isdigit() else 64
-
     def slot(self, attr: int) -> str:
         if attr < 0:
             return f"%reg{self._step.numbers[-1 - attr] // 8}"
@@ -149,7 +131,8 @@ class RegionBody(FlagBody):
         looked_up, join = self.label(), self.label()
         self.line(f"br label %{join}")
         self.place(other)
-        super()._op_load(op)
+        with self.cold():
+            super()._op_load(op)
         far = self.value(op.dst[0])
         self._note_missed(gva, op.attr)
         self.line(f"br label %{looked_up}")
@@ -169,7 +152,8 @@ class RegionBody(FlagBody):
         join = self.label()
         self.line(f"br label %{join}")
         self.place(other)
-        super()._op_store(op)
+        with self.cold():
+            super()._op_store(op)
         self._note_missed(gva, access)
         self.line(f"br label %{join}")
         self.place(join)
@@ -186,14 +170,13 @@ class RegionBody(FlagBody):
         leave, onward = self.label(), self.label()
         self.branch(self.add(f"icmp eq i64 {status}, 0"), onward, leave, "!prof !0")
         self.place(leave)
-        before = self._kind, self._kind_text, self._operands, dict(self._single)
-        names, widths = dict(self._names), dict(self._widths)
+        flags, names = self._flags, dict(self._scope.names)
         self._leaving = True
-        self.write(_rest(*self._here))
+        with self.cold():
+            self.write(_rest(*self._here))
         self._leaving = False
         assert self.ended, "an instruction has an end"
-        self._names, self._widths = names, widths
-        self._kind, self._kind_text, self._operands, self._single = before
+        self._flags, self._scope.names = flags, names
         self.place(onward)
 
 

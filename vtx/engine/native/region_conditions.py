@@ -4,7 +4,7 @@
 listed is left to the general way, which computes the flags. It knows no text but LLVM's.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from vtx.engine.native.flag_values import LAZY
 from vtx.isa.flags import POSITIVE_OF
@@ -60,11 +60,11 @@ DERIVED = {"sub": 2, "add": 0, "inc": 0, "dec": 0}
 on a cold way out, and takes no register until then."""
 
 
-def derivation(kind: int, operands: Sequence[str]) -> str:
-    """The LLVM instruction that is the derived operand; its own place in `operands` is unused."""
+def derivation(kind: int, operand: Operand) -> str:
+    """The LLVM instruction that is the derived operand, from the others."""
     name, width = LAZY[kind - 1]
     if name == "sub":
-        return f"sub i{width} {operands[0]}, {operands[1]}"
+        return f"sub i{width} {operand(0)}, {operand(1)}"
     if name == "add":
-        return f"sub i{width} {operands[2]}, {operands[1]}"
-    return f"{'sub' if name == 'inc' else 'add'} i{width} {operands[1]}, 1"
+        return f"sub i{width} {operand(2)}, {operand(1)}"
+    return f"{'sub' if name == 'inc' else 'add'} i{width} {operand(1)}, 1"

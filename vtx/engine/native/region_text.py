@@ -83,7 +83,6 @@ class _RegionText(RegionBody):
     def _enter(self) -> None:
         for slot in self._registers:
             self.line(f"store i64 {self.get_word(slot)}, ptr %reg{slot}")
-        self._kind, self._kind_text, self._operands = None, "%fk", ["%f0", "%f1", "%f2"]
         self._go_to_node(ENTRY)
 
     # --- blocks ----------------------------------------------------------------------------
@@ -166,7 +165,8 @@ class _RegionText(RegionBody):
             here, elsewhere = self.label(), self.label()
             self.branch(self.add(f"icmp eq i64 {rip}, {place}"), here, elsewhere)
             self.place(here)
-            self._go_to(place)
+            with self.cold():
+                self._go_to(place)
             self.place(elsewhere)
         self._go_through_cache(rip)
 
@@ -222,13 +222,13 @@ class _RegionText(RegionBody):
     def _flags_to_leave(self) -> tuple[str, list[str], dict[str, str]]:
         """Kind, operands, and the flags that stand by themselves."""
         single = {name: self._flag(name) for name in FLAG_NAMES if self._stands_alone(name)}
-        operands = self._wide_operands()
-        if self._kind in _WITH_CARRY:
+        operands = [*self._wide_operands().values()]
+        if self._flags.kind in _WITH_CARRY:
             operands = [*operands[:2], self.resized(single.pop("cf"), 1, 64)]
-        return self._kind_text, operands, single
+        return self._flags.kind_text, operands, single
 
     def _stands_alone(self, name: str) -> bool:
-        return self._in_branches or name in self._single
+        return self._in_branches or name in self._flags.single
 
     def _materialise(self, kind: str, operands: list[str]) -> None:
         if kind != "0":
@@ -252,8 +252,9 @@ class _RegionText(RegionBody):
 
     def _leave(self, status: str, rip: str, used: int) -> None:
         """Leave through the code that all cold exits with the same single flags share."""
+        with self.cold():
+            kind, operands, single = self._flags_to_leave()
         self.line('call void asm sideeffect "", ""()')  # or its constants move to the hot way
-        kind, operands, single = self._flags_to_leave()
         values = ("status", status), ("rip", rip), ("budget", self._base), ("used", str(used))
         for name, value in values:
             self.line(f"store i64 {value}, ptr %left_{name}")
