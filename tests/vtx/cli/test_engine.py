@@ -59,7 +59,7 @@ def test_a_native_engine_that_is_missing_is_told_in_one_line(cli: Cli) -> None:
     assert result.exit_code == 2
     assert result.stdout == ""
     (line,) = result.stderr.splitlines()
-    assert line == f"error: --engine native: {native_problem()}"
+    assert line == f"vtx: error: --engine native: {native_problem()}"
 
 
 def test_auto_goes_on_with_the_reference_where_the_native_engine_is_missing(

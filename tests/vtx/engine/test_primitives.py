@@ -7,6 +7,8 @@ import pytest
 from tests.vtx.engines import ENGINES
 from vtx.engine import evaluate, generate
 from vtx.engine.choice import make_engine
+from vtx.engine.native.routines import RoutineBody
+from vtx.engine.native.stencil import StencilBody
 from vtx.engine.reference import Reference
 from vtx.isa.primitives import COMPARISONS, DIVIDES_FIT, PURE, WIDTHS, Prim, apply
 from vtx.isa.program import Op, Program, register_routine, routine, verify
@@ -23,6 +25,14 @@ _registered: set[str] = set()
 def test_both_readers_handle_every_primitive() -> None:
     evaluated = evaluate.HANDLED | evaluate.STRUCTURE
     assert set(Prim) - LOWERED == evaluated == generate.HANDLED
+
+
+def test_native_code_handles_every_primitive_where_it_may_stand() -> None:
+    instructions_only = {Prim.NEXT, Prim.JUMP, Prim.IP}
+
+    # The place of an instruction is known before its code is compiled.
+    assert StencilBody.handled() == set(Prim) - {Prim.RETURN, Prim.IP}
+    assert RoutineBody.handled() == set(Prim) - LOWERED - instructions_only
 
 
 def _edges(width: int) -> list[int]:

@@ -52,8 +52,10 @@ class HostCompiler:
 
     def __init__(self) -> None:
         """Raises CompileError where `available()` is false."""
-        if not available():
+        if platform.machine() not in SUPPORTED_MACHINES:
             raise CompileError(f"no code generator for {platform.machine() or 'this host'}")
+        if not available():
+            raise CompileError("llvmlite is not installed")
         # By name, because llvmlite is optional and has no types.
         self._llvm: Any = import_module("llvmlite.binding")
         self._llvm.initialize_native_target()

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 
 from vtx.engine.native.context import CONTEXT, LEFT_BY_MEMORY, TLB_ENTRIES, TLB_TABLE
-from vtx.engine.native.pure import pure_lines
+from vtx.engine.native.pure import HANDLED, pure_lines
 from vtx.isa.layout import SLOTS
 from vtx.isa.primitives import PURE, Prim
 from vtx.isa.program import Access, Op, Service, routine
@@ -56,6 +56,12 @@ class Body:
         """The code just written does not go on."""
         self._translations = ""
         """Cell of the current translations, where they are not always those passed on."""
+
+    @classmethod
+    def handled(cls) -> frozenset[Prim]:
+        """The primitives it can write."""
+        own = {prim for prim in Prim if hasattr(cls, f"_op_{prim.name.lower()}")}
+        return HANDLED | own | {Prim.CONST, Prim.IF, Prim.ELSE, Prim.END}
 
     # --- text ------------------------------------------------------------------------------
     def line(self, text: str) -> None:
