@@ -43,12 +43,28 @@ def resolve_engine(name: str) -> tuple[str, str | None]:
     return "reference", f"the reference engine is used: {problem}"
 
 
+class Substitute(Reference):
+    """The reference engine where the native one was asked for and cannot be made."""
+
+    def __init__(self, cpu: Cpu, features: frozenset[str], problem: str) -> None:
+        super().__init__(cpu, features)
+        self._problem = problem
+
+    @property
+    def problem(self) -> str | None:
+        return self._problem
+
+
 def make_engine(name: str, cpu: Cpu, features: frozenset[str]) -> Reference:
     """The executor `name`, one that `resolve_engine` gave, for a CPU."""
     if name == "native":
+        from vtx.engine.native.compiler import CompileError
         from vtx.engine.native.engine import Native
 
-        return Native(cpu, features)
+        try:
+            return Native(cpu, features)
+        except CompileError as error:
+            return Substitute(cpu, features, str(error))
     return Reference(cpu, features, quick=name == "reference")
 
 

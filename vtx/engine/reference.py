@@ -75,6 +75,11 @@ class Reference:
         """VMX root mode is played by Python, which VM exits have to reach."""
         cpu.translator = self._translator()
 
+    @property
+    def problem(self) -> str | None:
+        """Why something had to run more slowly than it should; None if nothing had to."""
+        return None
+
     # --- routines ----------------------------------------------------------------------------
     def call(self, name: str, *args: int) -> tuple[int, ...] | None:
         """Run a routine of the algebra; None when it ended in a fault or exit."""

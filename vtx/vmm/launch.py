@@ -199,6 +199,9 @@ def finish(
                 memory_sha256=digest,
             )
         )
+    notes = list(launched.notes)
+    if session.problem is not None:
+        notes.append(f"some code runs slowly: {session.problem}")
     shadow = getattr(session, "shadow_statistics", lambda: None)()
     walks = getattr(session, "walks", None)
     return RunResult(
@@ -212,7 +215,7 @@ def finish(
         console=bytes(launched.console),
         registers=session.registers(),
         message=ending.message,
-        notes=launched.notes,
+        notes=notes,
         walks=walks.summary() if walks is not None else {},
         shadow=shadow,
     )

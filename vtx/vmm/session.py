@@ -51,6 +51,11 @@ class Session(Protocol):
 
     def exits(self) -> dict[str, int]: ...
 
+    @property
+    def problem(self) -> str | None:
+        """Why the executor had to run something more slowly than it should, if so."""
+        ...
+
     def receive(self, data: bytes) -> None:
         """Console input."""
         ...
@@ -162,6 +167,10 @@ class BareSession:
 
     def exits(self) -> dict[str, int]:
         return {}
+
+    @property
+    def problem(self) -> str | None:
+        return self.engine.problem
 
     def receive(self, data: bytes) -> None:
         self.platform.uart.receive(data)

@@ -104,6 +104,10 @@ class VirtualSession:
     def memory(self, gpa: int, count: int) -> bytes:
         return self.vm.platform.bus.read_bytes(gpa, count)
 
+    @property
+    def problem(self) -> str | None:
+        return self.vmm.port.engine.problem
+
     def exits(self) -> dict[str, int]:
         """Exits by reason, most frequent first."""
         counts = self.vmm.exit_counts

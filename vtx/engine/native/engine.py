@@ -13,6 +13,7 @@ from vtx.engine.families import load_all
 from vtx.engine.generate import RETIRED, RIP
 from vtx.engine.native.arena import Arena, ArenaFullError
 from vtx.engine.native.blocks import Block, BlockWriter, Piece
+from vtx.engine.native.compiler import CompileError
 from vtx.engine.native.context import (
     CONTEXT,
     LEFT_AFTER_STORE,
@@ -52,6 +53,10 @@ _ENTERED_BLOCKING = CONTEXT["entered_blocking"]
 _ANY_BLOCKING = BLOCKING_STI | BLOCKING_MOV_SS | BLOCKING_NMI
 
 
+def _text(error: Exception | None) -> str | None:
+    return None if error is None else str(error)
+
+
 class _FetchFaultError(Exception):
     """The next instruction cannot be fetched; the CPU's status says why."""
 
@@ -62,6 +67,7 @@ class Native(Reference):
     def __init__(self, cpu: Cpu, features: frozenset[str], *, regions: str | None = None) -> None:
         """`regions` is one of `regions.MODES`; None: what the environment says."""
         load_all()  # the library compiles routines of the algebra
+        self._problem: str | None = None
         self._caches = JumpCaches()
         self._arena = Arena(_ARENA_SIZE)
         self._library = Library(self._arena)
@@ -118,13 +124,26 @@ class Native(Reference):
         if self.cpu.breakpoints.watching:
             return super().call(name, *args)  # every access has to be told
         self._slow.prepare()
-        result = self._routines.call(name, args)
+        try:
+            result = self._routines.call(name, args)
+        except CompileError as error:
+            self._problem = self._problem or str(error)
+            return super().call(name, *args)
         self._slow.returned()
         return result
 
+    @property
+    def problem(self) -> str | None:
+        own = (self._problem, self._translations.problem, self._regions.problem)
+        return next((text for text in (*own, _text(self._writer.problem)) if text), None)
+
     def each(self, name: str, arguments: Sequence[tuple[int, ...]]) -> Callable[[], list[int]]:
         one_by_one = super().each(name, arguments)
-        at_once = self._routines.each(name, arguments)
+        try:
+            at_once = self._routines.each(name, arguments)
+        except CompileError as error:
+            self._problem = self._problem or str(error)
+            return one_by_one
 
         def call() -> list[int]:
             if self.cpu.breakpoints.watching:

@@ -56,10 +56,41 @@ finish:
 }}
 """
 
-HELPERS: dict[str, str] = {"vtx_pdep": _PDEP, "vtx_pext": _PEXT}
+_DIVIDE = f"""
+define dso_local i64 @vtx_divide(i64 %high, i64 %low, i64 %divisor) {_ATTRIBUTES} {{
+start:
+  br label %bit
+bit:
+  %count = phi i64 [ 0, %start ], [ %count.next, %bit ]
+  %rest = phi i64 [ %high, %start ], [ %rest.next, %bit ]
+  %digits = phi i64 [ %low, %start ], [ %digits.next, %bit ]
+  %carry = icmp slt i64 %rest, 0
+  %rest.twice = shl i64 %rest, 1
+  %digit = lshr i64 %digits, 63
+  %larger = or disjoint i64 %rest.twice, %digit
+  %enough = icmp uge i64 %larger, %divisor
+  %goes = or i1 %carry, %enough
+  %less = sub i64 %larger, %divisor
+  %rest.next = select i1 %goes, i64 %less, i64 %larger
+  %digits.twice = shl i64 %digits, 1
+  %one = zext i1 %goes to i64
+  %digits.next = or disjoint i64 %digits.twice, %one
+  %count.next = add i64 %count, 1
+  %done = icmp eq i64 %count.next, 64
+  br i1 %done, label %finish, label %bit
+finish:
+  ret i64 %digits.next
+}}
+"""
+"""The quotient of high:low, which has to fit: high is less than the divisor. Bit by bit, for
+hosts without an instruction for it."""
+
+HELPERS: dict[str, str] = {"vtx_pdep": _PDEP, "vtx_pext": _PEXT, "vtx_divide": _DIVIDE}
 """Name of a helper -> its definition."""
 
+_PARAMETERS = {"vtx_divide": "i64, i64, i64"}
 DECLARATIONS = "".join(
-    f"declare dso_local i64 @{name}(i64, i64) {_ATTRIBUTES}\n" for name in HELPERS
+    f"declare dso_local i64 @{name}({_PARAMETERS.get(name, 'i64, i64')}) {_ATTRIBUTES}\n"
+    for name in HELPERS
 )
 """What a module holds that calls helpers and does not define them."""

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
+from vtx.engine.native.objects import EM_X86_64
+from vtx.engine.native.relocate import HOST
 from vtx.isa.primitives import Prim
 from vtx.isa.program import Op
 
@@ -145,6 +147,7 @@ def _helper(name: str, block: _Block, a: str, b: str) -> str:
 # A double-width dividend. The quotient's low w bits do not change when the dividend's high half
 # is first taken modulo the divisor; after that the quotient fits, which DIV of the host needs.
 
+HAS_DIVQ = HOST == EM_X86_64
 _DIVQ = 'asm sideeffect "divq $2", "={ax},={dx},r,0,1,~{dirflag},~{fpsr},~{flags}"'
 """`sideeffect` keeps the code generator from hoisting what may trap over its guard (LLVM marks
 its own DIV so); the attributes of the call let quotient and remainder share one."""
@@ -161,7 +164,7 @@ class _Division:
 def _divide(block: _Block, high: str, low: str, c: str) -> _Division:
     zero = block.compare("eq", c, "0")
     divisor = block.select(zero, "1", c)  # by 1 the remainder is 0, as it has to be
-    divide = _divide_by_host if block.w == 64 else _divide_wide
+    divide = _divide_128 if block.w == 64 else _divide_wide
     result = divide(block, high, low, divisor)
     return _Division(block.select(zero, "0", result.quotient), result.remainder)
 
@@ -177,11 +180,22 @@ def _divide_wide(block: _Block, high: str, low: str, divisor: str) -> _Division:
     )
 
 
-def _divide_by_host(block: _Block, high: str, low: str, divisor: str) -> _Division:
+def _divide_128(block: _Block, high: str, low: str, divisor: str) -> _Division:
     """LLVM would call a library for 128 bits, and nothing is there to be called."""
     fits = block.compare("ult", high, divisor)
     reduced = block.select(fits, high, block.binary("urem", high, divisor))
-    operands = f"i64 {divisor}, i64 {low}, i64 {reduced}"
+    divide = _divide_by_host if HAS_DIVQ else _divide_by_helper
+    return divide(block, reduced, low, divisor)
+
+
+def _divide_by_helper(block: _Block, high: str, low: str, divisor: str) -> _Division:
+    quotient = block.add(f"call i64 @vtx_divide(i64 {high}, i64 {low}, i64 {divisor})")
+    product = block.binary("mul", quotient, divisor)
+    return _Division(quotient, block.binary("sub", low, product))
+
+
+def _divide_by_host(block: _Block, high: str, low: str, divisor: str) -> _Division:
+    operands = f"i64 {divisor}, i64 {low}, i64 {high}"
     both = block.add(f"call {{i64, i64}} {_DIVQ}({operands}) {_SHARED}")
     quotient, remainder = (block.add(f"extractvalue {{i64, i64}} {both}, {n}") for n in (0, 1))
     return _Division(quotient, remainder)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from vtx.engine.native.compiler import USUAL_PASSES, CompileError, host_compiler
+from vtx.engine.native.compiler import FEW_PASSES, CompileError, host_compiler
 from vtx.engine.native.kept import kept
 from vtx.engine.native.lower import METADATA, called
 from vtx.engine.native.objects import ObjectError, Stencil, extract, parse_object
@@ -34,7 +34,7 @@ _COMMON_VALUES = {
 _COMMON_HOLES = {("BACK_slot", "slot"), ("COUNT_slot", "slot"), ("LINK_s", "s"), ("H0_q", "q")}
 _COMMON = ("head", "unlinked", "through")
 
-_EFFORT = USUAL_PASSES
+_EFFORT = FEW_PASSES
 _FLAGS_OUT = 5
 """Index among the fields of a Ready."""
 
