@@ -275,9 +275,11 @@ class Native(Reference):
 
     def _sample(self) -> None:
         """The budget ends here. Nothing is fetched for it: that could be seen."""
-        key, gva = self.key, (self.cpu.words[RIP] + self._code_segment()[0])
-        if gva >> 12 in self._tlb.space.fetch[0 if key.cpl == 3 else 1]:
-            self._see(self._translated(self._place()))
+        key, gva = self.key, self.cpu.words[RIP]
+        flat = key.bits == 64 or key.flat & 2
+        if flat and gva >> 12 in self._tlb.space.fetch[0 if key.cpl == 3 else 1]:
+            found = self._block_at(self._place())
+            self._see(found if isinstance(found, Block) else None)
 
     def _pieces_at(self, ip: int) -> list[Piece]:
         """The translated block at `ip`, if it is on the page of RIP."""

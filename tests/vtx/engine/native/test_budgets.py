@@ -116,3 +116,35 @@ def test_what_happens_around_an_instruction_is_told_of_repetition(launched: Laun
             told.append((executor.repeats, words[SLOTS["rcx"]]))
         seen.append(told)
     assert seen[0] == seen[1] == [(True, 2), (True, 1), (True, 0), (False, 0)]
+
+
+@pytest.mark.parametrize("slices", [(1,), (3, 2)])
+def test_nothing_is_fetched_before_its_time(launched: Launch, slices: tuple[int, ...]) -> None:
+    body = """
+        mov dword ptr [0x40000ffb], 0x44b89090   # nop; nop; mov eax, number over two pages
+        mov dword ptr [0x40000fff], 0xc3112233
+        mov ebx, 0x40000ffb
+        mov r12d, 6
+again:  mov qword ptr [0x301008], 0x311003       # accessed and dirty are clear again
+        invlpg [0x40001000]
+        call rbx
+        add r13, rax
+        mov qword ptr [0x301008], 0
+        invlpg [0x40001000]
+        call rbx
+after_fault:
+        lea rsp, [rip + stack_top]
+        dec r12
+        jnz again
+    """
+    sessions = [launched(body, engine) for engine in ("reference", "native")]
+    target = 0
+    for count in cycle(slices):
+        target += count
+        endings = [session.run(target) for session in sessions]
+        states = [(s.registers(), s.memory(0x30_0000, 0x1_0000)) for s in sessions]
+        assert states[0] == states[1], f"at {target} instructions"
+        if endings[0] is not None:
+            break
+    assert endings[0] == endings[1]
+    assert states[0][0]["r13"] == 6 * 0x11223344
