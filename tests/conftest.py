@@ -1,10 +1,15 @@
 """Images that tests boot: guests of the repository and sources written in a test.
 
-Assembling takes longer than most runs, so an image is made once a session.
+Assembling takes longer than most runs, so an image is made once a session. What the native
+engine compiles is kept for the session as well, and not among the user's files.
 """
 
 from __future__ import annotations
 
+import atexit
+import os
+import shutil
+import tempfile
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -15,6 +20,15 @@ import asm
 
 GUESTS = Path(__file__).parents[1] / "guests"
 INCLUDE = [GUESTS / "include"]
+CACHE_VARIABLE = "VTX_CACHE_DIR"
+
+
+def pytest_configure() -> None:
+    """Workers inherit the directory of the process that started them."""
+    if CACHE_VARIABLE not in os.environ:
+        directory = os.environ[CACHE_VARIABLE] = tempfile.mkdtemp(prefix="vtx-tests-")
+        # Not when the session ends: caches are written when the process ends, before this.
+        atexit.register(shutil.rmtree, directory, ignore_errors=True)
 
 
 @cache

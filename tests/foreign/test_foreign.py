@@ -11,7 +11,7 @@ import pytest
 
 import asm
 from tests.foreign.elf32 import as_elf32
-from tests.vtx.engines import NATIVE
+from tests.vtx.engines import QUICK_ENGINES
 from vtx.vmm.compare import compare
 from vtx.vmm.launch import RunOptions
 
@@ -28,7 +28,7 @@ def image_of(name: str) -> bytes:
     return as_elf32(image) if name.endswith("64") else image
 
 
-@pytest.mark.parametrize("engine", ["reference", NATIVE])
+@QUICK_ENGINES
 @pytest.mark.parametrize("name", KERNELS)
 def test_a_kernel_finds_what_it_expects_and_the_same_in_every_style(name: str, engine: str) -> None:
     options = RunOptions(

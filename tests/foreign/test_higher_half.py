@@ -12,6 +12,7 @@ import pytest
 from elftools.elf.elffile import ELFFile
 
 from tests.foreign.elf32 import as_elf32
+from tests.vtx.engines import QUICK_ENGINES
 from vtx.vmm.compare import compare
 from vtx.vmm.launch import RunOptions
 
@@ -37,8 +38,11 @@ def compiled(directory: Path) -> bytes:
     return image.read_bytes()
 
 
+@QUICK_ENGINES
 @pytest.mark.parametrize("elf_class", [64, 32])
-def test_a_higher_half_kernel_boots_in_every_style(elf_class: int, tmp_path: Path) -> None:
+def test_a_higher_half_kernel_boots_in_every_style(
+    elf_class: int, engine: str, tmp_path: Path
+) -> None:
     image = compiled(tmp_path)
     loads = [s for s in ELFFile(io.BytesIO(image)).iter_segments() if s["p_type"] == "PT_LOAD"]
     assert any(s["p_vaddr"] != s["p_paddr"] for s in loads)
@@ -46,7 +50,11 @@ def test_a_higher_half_kernel_boots_in_every_style(elf_class: int, tmp_path: Pat
 
     image = image if elf_class == 64 else as_elf32(image)
     options = RunOptions(
-        image=image, image_name="higher_half", memory=16 << 20, max_instructions=300_000
+        image=image,
+        image_name="higher_half",
+        engine=engine,
+        memory=16 << 20,
+        max_instructions=300_000,
     )
     found = compare(options, ["bare", "ept", "shadow"])
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.vtx.engines import NATIVE
+from tests.vtx.engines import QUICK_ENGINES
 from vtx.vmm.compare import compare
 from vtx.vmm.launch import RunOptions
 
@@ -31,7 +31,7 @@ def compiled(directory: Path) -> bytes:
     return image.read_bytes()
 
 
-@pytest.mark.parametrize("engine", ["reference", NATIVE])
+@QUICK_ENGINES
 def test_a_kernel_in_c_ends_equally_in_every_style(tmp_path: Path, engine: str) -> None:
     image = compiled(tmp_path)
     options = RunOptions(

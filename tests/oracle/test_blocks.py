@@ -12,7 +12,7 @@ from oracle_case import CODE, DATA, DATA_SIZE, REGIONS
 from oracle_forms import Instance, edge, forms, instance
 from oracle_ours import FEATURES, Ours
 
-from tests.vtx.engines import NATIVE
+from tests.vtx.engines import QUICK_ENGINES
 from vtx.engine.evaluate import Evaluator
 from vtx.engine.generate import Step, compile_block
 from vtx.engine.namespace import Namespace
@@ -30,7 +30,6 @@ STRAIGHT = frozenset(
 )
 ANYWHERE = (Register.NONE, Register.RIP, Register.EIP)
 LENGTH = 8
-ENGINES = pytest.mark.parametrize("engine", ["reference", NATIVE])
 
 
 def _usable(one: Instance) -> bool:
@@ -130,14 +129,14 @@ def _compare(engine: str, bits: int, blocks: int, seed: int) -> None:
             assert quick.outcome() == plain.outcome(), what
 
 
-@ENGINES
+@QUICK_ENGINES
 @pytest.mark.parametrize("bits", [64, 32])
 def test_a_block_does_what_its_instructions_do_one_by_one(engine: str, bits: int) -> None:
     _compare(engine, bits, 60, 7)
 
 
 @pytest.mark.campaign
-@ENGINES
+@QUICK_ENGINES
 @pytest.mark.parametrize("bits", [64, 32])
 def test_many_blocks_do_what_their_instructions_do_one_by_one(engine: str, bits: int) -> None:
     _compare(engine, bits, 4000, 17)

@@ -10,7 +10,7 @@ from oracle_case import ALL_ARITHMETIC, DF, Case, Outcome, differences
 from oracle_forms import Instance
 from oracle_ours import Ours
 
-from tests.vtx.engines import NATIVE
+from tests.vtx.engines import QUICK_ENGINES
 
 pytestmark = pytest.mark.skipif(
     bool(oracle_host.reason_to_skip()), reason=oracle_host.reason_to_skip() or "runs here"
@@ -18,7 +18,6 @@ pytestmark = pytest.mark.skipif(
 SMALL = Size(instances=4, states=5, seed=21)
 BIG = Size(instances=100, states=20, seed=31)
 FEWEST_FORMS = 640
-ENGINES = pytest.mark.parametrize("engine", ["reference", NATIVE])
 COMPARED_FLAGS = ALL_ARITHMETIC | DF | 1 << 21
 
 _FEATURES = {value: name for name, value in vars(CpuidFeature).items() if isinstance(value, int)}
@@ -60,13 +59,13 @@ def _compare(engine: str, size: Size) -> None:
     assert tally.forms >= FEWEST_FORMS
 
 
-@ENGINES
+@QUICK_ENGINES
 def test_semantics_agree_with_the_host_cpu(engine: str) -> None:
     _compare(engine, SMALL)
 
 
 @pytest.mark.campaign
-@ENGINES
+@QUICK_ENGINES
 def test_semantics_agree_with_the_host_cpu_on_many_examples(engine: str) -> None:
     _compare(engine, BIG)
 

@@ -12,13 +12,12 @@ from oracle_case import ALL_ARITHMETIC, DF, Case, Outcome, differences
 from oracle_ours import Ours
 from oracle_unicorn import Unicorn
 
-from tests.vtx.engines import NATIVE
+from tests.vtx.engines import QUICK_ENGINES
 
 SMALL = Size(instances=3, states=4)
 BIG = Size(instances=40, states=12, seed=11)
 FEWEST_FORMS = {64: 670, 32: 530, 16: 580}
 COMPARED_FLAGS = ALL_ARITHMETIC | DF
-ENGINES = pytest.mark.parametrize("engine", ["reference", NATIVE])
 
 Predicate = Callable[[Case], bool]
 
@@ -89,14 +88,14 @@ def _compare(engine: str, bits: int, size: Size) -> None:
     assert tally.forms >= FEWEST_FORMS[bits]
 
 
-@ENGINES
+@QUICK_ENGINES
 @pytest.mark.parametrize("bits", [64, 32, 16])
 def test_semantics_agree_with_unicorn(engine: str, bits: int) -> None:
     _compare(engine, bits, SMALL)
 
 
 @pytest.mark.campaign
-@ENGINES
+@QUICK_ENGINES
 @pytest.mark.parametrize("bits", [64, 32, 16])
 def test_semantics_agree_with_unicorn_on_many_examples(engine: str, bits: int) -> None:
     _compare(engine, bits, BIG)

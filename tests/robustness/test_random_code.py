@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from random_guests import random_program
 
-from tests.vtx.engines import NATIVE, NEEDS_NATIVE
+from tests.vtx.engines import NATIVE, NEEDS_NATIVE, QUICK_ENGINES
 from vtx.vmm.compare import compare
 from vtx.vmm.launch import RunOptions, RunResult, run
 
@@ -64,7 +64,7 @@ def test_random_code_does_the_same_in_every_style_on_the_native_engine(seed: int
 
 
 @pytest.mark.campaign
-@pytest.mark.parametrize("engine", ["reference", NATIVE])
+@QUICK_ENGINES
 @pytest.mark.parametrize("block", range(40))
 def test_much_random_code_does_the_same_in_every_style(block: int, engine: str) -> None:
     first = 10_000 + block * 50

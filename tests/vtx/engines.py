@@ -20,6 +20,8 @@ NEEDS_NATIVE = pytest.mark.skipif(_PROBLEM is not None, reason=f"no native engin
 NATIVE = pytest.param("native", marks=NEEDS_NATIVE)
 ENGINES = ["reference", "evaluate", NATIVE]
 EVERY_ENGINE = pytest.mark.parametrize("engine", ENGINES)
+QUICK_ENGINES = pytest.mark.parametrize("engine", ["reference", NATIVE])
+"""For what the evaluator would take too long."""
 
 Run = Callable[[], int]
 

@@ -9,7 +9,7 @@ from fidelity_program import Program
 from fidelity_steps import programs
 from hypothesis import HealthCheck, given, seed, settings
 
-from tests.vtx.engines import NATIVE, NEEDS_NATIVE
+from tests.vtx.engines import NATIVE, NEEDS_NATIVE, QUICK_ENGINES
 from vtx.vmm import Ept, Shadow, Vmm
 
 VMMS: list[type[Vmm]] = [Ept, Shadow]
@@ -48,7 +48,7 @@ def test_a_vmm_on_the_native_engine_gives_a_program_what_the_bare_machine_gives_
 
 
 @pytest.mark.campaign
-@pytest.mark.parametrize("engine", ["reference", NATIVE])
+@QUICK_ENGINES
 @pytest.mark.parametrize("vmm", VMMS)
 @seed(1)
 @CAMPAIGN

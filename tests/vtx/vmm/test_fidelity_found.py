@@ -4,7 +4,7 @@ import pytest
 from fidelity_outcome import require_equal_engines, require_fidelity
 from fidelity_program import Program
 
-from tests.vtx.engines import NATIVE
+from tests.vtx.engines import NATIVE, QUICK_ENGINES
 from vtx.vmm import Ept, Shadow, Vmm
 
 FOUND = {
@@ -37,7 +37,7 @@ FOUND = {
 }
 
 
-@pytest.mark.parametrize("engine", ["reference", NATIVE])
+@QUICK_ENGINES
 @pytest.mark.parametrize("vmm", [Ept, Shadow])
 @pytest.mark.parametrize("program", FOUND.values(), ids=FOUND.keys())
 def test_a_program_that_once_told_a_vmm_from_the_bare_machine_no_longer_does(

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import shadow_oracle
 
+from tests.vtx.engines import QUICK_ENGINES
 from vtx.vmm import Complete, Resume
 from vtx.vmm.compare import compare
 from vtx.vmm.launch import launch
@@ -16,6 +17,7 @@ from vtx.vmm.launch import launch
 HERE = Path(__file__).parent
 
 
+@QUICK_ENGINES
 @pytest.mark.parametrize(
     ("name", "instructions", "every", "leaves"),
     [
@@ -27,10 +29,11 @@ HERE = Path(__file__).parent
     ],
 )
 def test_at_every_exit_each_leaf_is_composed_and_has_no_right_the_guest_does_not_give(
-    name: str, instructions: int, every: int, leaves: int,
+    name: str, instructions: int, every: int, leaves: int, engine: str,
     guest_image: Callable[[str], bytes], options: Callable[..., Any],
 ) -> None:  # fmt: skip
-    session: Any = launch(options(guest_image(name), "shadow", memory=16 << 20)).session
+    image = guest_image(name)
+    session: Any = launch(options(image, "shadow", memory=16 << 20, engine=engine)).session
     watch = shadow_oracle.Watch(session, every)
     ending = session.run(instructions)
 

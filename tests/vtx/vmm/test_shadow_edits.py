@@ -16,6 +16,7 @@ import shadow_oracle
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.vtx.engines import QUICK_ENGINES
 from vtx.vmm.launch import launch
 
 HEAD, BODY = (Path(__file__).parent / "teeth.s").read_text().split("        call pages\n")
@@ -95,16 +96,20 @@ def source_of(edits: list[str]) -> str:
     return f"{PRELUDE}        call edits\n{TAIL.format(edits=lines)}{REST}"
 
 
+@QUICK_ENGINES
 @settings(
     max_examples=60, deadline=None, derandomize=True, database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )  # fmt: skip
 @given(edits=st.lists(steps, min_size=4, max_size=40))
 def test_generated_edits_of_page_tables_end_as_on_the_bare_machine(
-    edits: list[str], assemble_source: Callable[[str], bytes], options: Callable[..., Any]
-) -> None:
+    edits: list[str], engine: str, assemble_source: Callable[[str], bytes],
+    options: Callable[..., Any],
+) -> None:  # fmt: skip
     image = assemble_source(source_of(edits))
-    bare, shadow = (launch(options(image, style)).session for style in ("bare", "shadow"))
+    bare, shadow = (
+        launch(options(image, style, engine=engine)).session for style in ("bare", "shadow")
+    )
     shadow_oracle.Watch(shadow)
     ends = [session.run(5_000) for session in (bare, shadow)]
 

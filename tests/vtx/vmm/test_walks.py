@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.vtx.engines import EVERY_ENGINE, QUICK_ENGINES
 from vtx.vmm import ept
 from vtx.vmm.launch import launch
 
@@ -44,6 +45,7 @@ SMALL_PAGE = """
 LARGE_PAGE = "        mov rax, [0x600000]\n"
 
 
+@EVERY_ENGINE
 @pytest.mark.parametrize(
     ("style", "most", "source"),
     [
@@ -54,21 +56,24 @@ LARGE_PAGE = "        mov rax, [0x600000]\n"
     ids=["4K", "2M", "4K-on-4K", "2M-on-4K", "4K-on-2M", "2M-on-2M"],
 )  # fmt: skip
 def test_a_cold_walk_takes_the_references_of_both_sides(
-    style: str, most: int, source: str, assemble_source: Callable[[str], bytes],
+    style: str, most: int, source: str, engine: str, assemble_source: Callable[[str], bytes],
     options: Callable[..., Any],
 ) -> None:  # fmt: skip
     image = assemble_source(TOUCH.format(map=source))
-    session: Any = launch(options(image, style)).session
+    session: Any = launch(options(image, style, engine=engine)).session
     assert session.run(40) is None
 
     assert session.walks.summary()["max"] == most
 
 
+@QUICK_ENGINES
 @pytest.mark.parametrize(("style", "most"), [("bare", 4), ("ept", 24), (LARGE, 19)])
 def test_kernel_takes_at_most_the_walk_of_its_small_pages(
-    style: str, most: int, guest_image: Callable[[str], bytes], options: Callable[..., Any]
-) -> None:
-    session: Any = launch(options(guest_image("kernel"), style, memory=16 << 20)).session
+    style: str, most: int, engine: str, guest_image: Callable[[str], bytes],
+    options: Callable[..., Any],
+) -> None:  # fmt: skip
+    image = guest_image("kernel")
+    session: Any = launch(options(image, style, memory=16 << 20, engine=engine)).session
     session.run(60_000)
     found = session.walks.summary()
 
