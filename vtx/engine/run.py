@@ -38,6 +38,7 @@ class Runner:
         """Execute until something ends it, at the latest when now() reaches `limit`."""
         boundary = Boundary(self.engine, self.source)
         cpu, words = self.engine.cpu, self.engine.cpu.words
+        self.engine.python_root = self.python_root
         while True:
             if words[_STOP]:
                 return Ended.STOP

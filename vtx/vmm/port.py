@@ -36,7 +36,6 @@ class Port:
     def __post_init__(self) -> None:
         self.cpu = self.computer.cpu
         self.words = self.cpu.words
-        self.engine.python_root = True
         self._runner = Runner(self.engine, None, python_root=True)
         self._written: dict[str, int] | None = None
         self._batches: dict[tuple[str, ...], Callable[[], list[int]]] = {}

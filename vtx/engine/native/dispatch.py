@@ -73,7 +73,8 @@ missed:
 failed:
 {_load("how", "failed")}  br label %deliver
 deliver:
-  %ended = phi i64 [ %r, %enter ], [ %r, %enter ], [ %r, %enter ], [ %how, %failed ], [ %how2, %again ]
+  %ended = phi i64 [ %r, %enter ], [ %r, %enter ], [ %r, %enter ], [ %how, %failed ], \
+[ %how2, %again ]
   %left = load i64, ptr %budp
   %until = load i64, ptr %untp
   %retired = sub i64 %until, %left
