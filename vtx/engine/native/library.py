@@ -12,7 +12,7 @@ from vtx.engine.native.compiler import CompileError, host_compiler
 from vtx.engine.native.dispatch import ROUTINES as DISPATCHED
 from vtx.engine.native.dispatch import context_text, dispatch_text
 from vtx.engine.native.kept import kept
-from vtx.engine.native.lower import METADATA, called
+from vtx.engine.native.lower import called
 from vtx.engine.native.objects import (
     Function,
     ObjectCode,
@@ -25,6 +25,7 @@ from vtx.engine.native.relocate import RelocationError, link, unresolved
 from vtx.engine.native.routines import RoutineBody, declaration, entry_text
 from vtx.engine.native.runtime import runtime_text
 from vtx.engine.native.stencil import module_head
+from vtx.engine.native.text import METADATA
 from vtx.engine.native.walks import walks_text
 from vtx.isa.program import routine
 

@@ -9,51 +9,23 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 
 from vtx.engine.native.context import CONTEXT, LEFT_BY_MEMORY, TLB_ENTRIES, TLB_TABLE
+from vtx.engine.native.numbering import PRIVILEGE_NUMBER, SERVICES, WALK_LEVELS, describe_access
 from vtx.engine.native.pure import HANDLED, pure_lines
+from vtx.engine.native.text import LIKELY, UNLIKELY, Text, constant
 from vtx.isa.layout import SLOTS
 from vtx.isa.primitives import PURE, Prim
 from vtx.isa.program import Access, Op, Service, routine
 from vtx.isa.tables import table
-from vtx.machine.tlb import PRIVILEGES
 
-_LIKELY, _UNLIKELY = "!prof !0", "!prof !1"
-METADATA = """
-!0 = !{!"branch_weights", i32 100000, i32 1}
-!1 = !{!"branch_weights", i32 1, i32 100000}
-"""
-_PRIVILEGE = {privilege: n for n, privilege in enumerate(PRIVILEGES)}
 _VECTOR, _ERROR, _HAS_ERROR = (SLOTS[f"fault_{n}"] for n in ("vector", "error", "has_error"))
 _EXIT_REASON = SLOTS["exit_reason"]
 
-OF_WRITE, OF_STACK, PRIVILEGE_SHIFT, SIZE_SHIFT = 1 << 8, 1 << 9, 10, 16
-"""How an access is told to a slow path: its width in bits 7:0, then these."""
 
-
-def describe_access(access: Access, width: int) -> int:
-    """An Access and a width as one number, for the slow paths."""
-    number = width | _PRIVILEGE[access.privilege] << PRIVILEGE_SHIFT | access.size << SIZE_SHIFT
-    return number | OF_WRITE * access.write | OF_STACK * access.stack
-
-
-def access_of(number: int) -> Access:
-    """The inverse of `describe_access`."""
-    privilege = PRIVILEGES[number >> PRIVILEGE_SHIFT & 3]
-    return Access(bool(number & OF_WRITE), privilege, bool(number & OF_STACK), number >> SIZE_SHIFT)
-
-
-class Body:
-    """Writes the ops of one program, line by line."""
+class Body(Text):
+    """Writes the ops of one program."""
 
     def __init__(self, variables: Sequence[int]) -> None:
-        self.lines: list[str] = []
-        self.cells: list[str] = []
-        """Stack cells, which LLVM turns into registers if they stand at the function's start."""
-        self._count = 0
-        self._names: dict[int, str] = {}
-        self._widths: dict[int, int] = {}
-        self.variables = variables
-        self.ended = False
-        """The code just written does not go on."""
+        super().__init__(variables)
         self._translations = ""
         """Cell of the current translations, where they are not always those passed on."""
 
@@ -62,75 +34,6 @@ class Body:
         """The primitives it can write."""
         own = {prim for prim in Prim if hasattr(cls, f"_op_{prim.name.lower()}")}
         return HANDLED | own | {Prim.CONST, Prim.IF, Prim.ELSE, Prim.END}
-
-    # --- text ------------------------------------------------------------------------------
-    def line(self, text: str) -> None:
-        self.lines.append(f"  {text}")
-
-    def fresh(self) -> str:
-        self._count += 1
-        return f"%v{self._count}"
-
-    def add(self, instruction: str) -> str:
-        name = self.fresh()
-        self.line(f"{name} = {instruction}")
-        return name
-
-    def label(self) -> str:
-        self._count += 1
-        return f"L{self._count}"
-
-    def place(self, label: str) -> None:
-        """Go on at `label`."""
-        self.lines.append(f"{label}:")
-        self.ended = False
-
-    def branch(self, condition: str, then: str, otherwise: str, weight: str = "") -> None:
-        suffix = f", {weight}" if weight else ""
-        self.line(f"br i1 {condition}, label %{then}, label %{otherwise}{suffix}")
-
-    def cell(self, width: int) -> str:
-        """A new local variable; its address."""
-        name = self.fresh()
-        self.cells.append(f"  {name} = alloca i{width}")
-        return name
-
-    def function_lines(self) -> list[str]:
-        """The function's lines: its cells, then what was written."""
-        variables = [f"  %var{n} = alloca i{width}" for n, width in enumerate(self.variables)]
-        return ["entry:", *variables, *self.cells, *self.lines]
-
-    # --- values ----------------------------------------------------------------------------
-    def value(self, temp: int) -> str:
-        return self._names[temp]
-
-    def define(self, temp: int, text: str, width: int) -> None:
-        self._names[temp] = text
-        self._widths[temp] = width
-
-    def width(self, temp: int) -> int:
-        return self._widths[temp]
-
-    def resized(self, text: str, source: int, target: int) -> str:
-        """`text` of `source` bits, zero-extended or cut to `target` bits."""
-        if source == target:
-            return text
-        return self.add(f"{'zext' if target > source else 'trunc'} i{source} {text} to i{target}")
-
-    # --- state -----------------------------------------------------------------------------
-    def word(self, index: int) -> str:
-        """Pointer to a state or context word."""
-        return self.add(f"getelementptr i8, ptr %s, i64 {8 * index}")
-
-    def slot(self, attr: int) -> str:
-        """Pointer to a slot as GET and PUT name it."""
-        return self.word(attr)
-
-    def set_word(self, index: int, value: str) -> None:
-        self.line(f"store i64 {value}, ptr {self.word(index)}")
-
-    def get_word(self, index: int) -> str:
-        return self.add(f"load i64, ptr {self.word(index)}")
 
     # --- ops -------------------------------------------------------------------------------
     def write(self, ops: Sequence[Op]) -> None:
@@ -227,7 +130,7 @@ class Body:
         """Pointer to the entry of the translations that `gva` would be in."""
         index = self.add(f"lshr i64 {gva}, 7")
         index = self.add(f"and i64 {index}, {(TLB_ENTRIES - 1) * 32}")
-        offset = _PRIVILEGE[access.privilege] * TLB_TABLE
+        offset = PRIVILEGE_NUMBER[access.privilege] * TLB_TABLE
         if offset:
             index = self.add(f"or disjoint i64 {index}, {offset}")
         return self.add(f"getelementptr i8, ptr {self.translations()}, i64 {index}")
@@ -251,14 +154,14 @@ class Body:
         gva, width = self.value(op.args[0]), op.width
         hit, miss, join = self.label(), self.label(), self.label()
         entry = self._entry(gva, op.attr)
-        self.branch(self._hit(entry, gva, op.attr, width // 8), hit, miss, _LIKELY)
+        self.branch(self._hit(entry, gva, op.attr, width // 8), hit, miss, LIKELY)
         self.place(hit)
         fast = self._host(entry, gva)
         self.line(f"br label %{join}")
         self.place(miss)
         slow = self._ask("ptr", "slow_load", f"i64 {gva}", describe_access(op.attr, width))
         failed, onward = self.label(), self.label()
-        self.branch(self.add(f"icmp eq ptr {slow}, null"), failed, onward, _UNLIKELY)
+        self.branch(self.add(f"icmp eq ptr {slow}, null"), failed, onward, UNLIKELY)
         self.place(failed)
         self.abandon()
         self.place(onward)
@@ -273,7 +176,7 @@ class Body:
         access = op.attr._replace(write=True)
         hit, miss, join = self.label(), self.label(), self.label()
         entry = self._entry(gva, access)
-        self.branch(self._hit(entry, gva, access, width // 8), hit, miss, _LIKELY)
+        self.branch(self._hit(entry, gva, access, width // 8), hit, miss, LIKELY)
         self.place(hit)
         self.line(f"store i{width} {value}, ptr {self._host(entry, gva)}, align 1")
         self.line(f"br label %{join}")
@@ -282,7 +185,7 @@ class Body:
         number = describe_access(access, width)
         status = self._ask("i64", "slow_store", f"i64 {gva}, i64 {wide}", number)
         failed, onward = self.label(), self.label()
-        self.branch(self.add(f"icmp slt i64 {status}, 0"), failed, onward, _UNLIKELY)
+        self.branch(self.add(f"icmp slt i64 {status}, 0"), failed, onward, UNLIKELY)
         self.place(failed)
         self.abandon()
         self.place(onward)
@@ -294,11 +197,11 @@ class Body:
         gva = self.value(op.args[0])
         miss, join = self.label(), self.label()
         hit = self._hit(self._entry(gva, op.attr), gva, op.attr, max(op.attr.size, 1))
-        self.branch(hit, join, miss, _LIKELY)
+        self.branch(hit, join, miss, LIKELY)
         self.place(miss)
         status = self._ask("i64", "slow_probe", f"i64 {gva}", describe_access(op.attr, 0))
         failed = self.label()
-        self.branch(self.add(f"icmp slt i64 {status}, 0"), failed, join, _UNLIKELY)
+        self.branch(self.add(f"icmp slt i64 {status}, 0"), failed, join, UNLIKELY)
         self.place(failed)
         self.abandon()
         self.place(join)
@@ -337,7 +240,7 @@ class Body:
         )
         status = self.add(f"extractvalue {kind} {result}, 0")
         failed, onward = self.label(), self.label()
-        self.branch(self.add(f"icmp eq i32 {status}, 0"), onward, failed, _LIKELY)
+        self.branch(self.add(f"icmp eq i32 {status}, 0"), onward, failed, LIKELY)
         self.place(failed)
         self.abandon(self.resized(status, 32, 64))
         self.place(onward)
@@ -361,7 +264,7 @@ class Body:
             function = self.add(f"inttoptr i64 {self.get_word(CONTEXT['on_service'])} to ptr")
             status = self.add(f"call i64 {function}(i64 {SERVICES.index(op.attr)})")
         failed, onward = self.label(), self.label()
-        self.branch(self.add(f"icmp slt i64 {status}, 0"), failed, onward, _UNLIKELY)
+        self.branch(self.add(f"icmp slt i64 {status}, 0"), failed, onward, UNLIKELY)
         self.place(failed)
         self.abandon()
         self.place(onward)
@@ -407,15 +310,6 @@ class Body:
         """A slow store succeeded; `status` 1 says that nothing may follow its instruction."""
 
 
-_LEVELS = ("pml4e", "pdpte", "pde", "pte")
-WALK_LEVELS = {
-    name: number for number, name in enumerate((*_LEVELS, *(f"ept_{level}" for level in _LEVELS)))
-}
-"""Names of the levels of page walks, numbered: compiled code that is kept has the numbers."""
-SERVICES = tuple(Service)
-"""Services, numbered for native code."""
-
-
 def called(ops: Iterable[Op]) -> list[str]:
     """Routines that ops call, each once, in order."""
     return list(dict.fromkeys(op.attr for op in ops if op.prim is Prim.CALL))
@@ -440,10 +334,3 @@ def changes_translations(ops: Iterable[Op]) -> bool:
 def result_type(results: Sequence[int]) -> str:
     """LLVM type of what a routine returns: how it ended, and its results."""
     return "{ i32" + "".join(f", i{width}" for width in results) + " }"
-
-
-def constant(number: int, width: int) -> str:
-    """A constant as LLVM reads it."""
-    if width == 1:
-        return "true" if number else "false"
-    return str(number)

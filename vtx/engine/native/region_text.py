@@ -15,12 +15,12 @@ from vtx.engine.native.context import (
 )
 from vtx.engine.native.flag_values import FLAG_NAMES, KEEPS_CARRY, KIND_NUMBERS
 from vtx.engine.native.forms import GPR_SLOTS
-from vtx.engine.native.lower import METADATA
 from vtx.engine.native.region_body import ALIAS_METADATA, RegionBody
 from vtx.engine.native.region_flags import known_at_entries
 from vtx.engine.native.region_graph import ENTRY, Graph
 from vtx.engine.native.region_plan import Region, Step
 from vtx.engine.native.stencil import ATTRIBUTES, DECLARATIONS, PARAMETERS, TYPES
+from vtx.engine.native.text import METADATA
 from vtx.isa.layout import SLOTS
 from vtx.isa.primitives import Prim
 from vtx.isa.program import Op

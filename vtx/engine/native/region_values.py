@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from vtx.engine.native.forms import SLOT
-from vtx.engine.native.lower import Body, constant
+from vtx.engine.native.lower import Body
 from vtx.engine.native.pure import pure_lines
 from vtx.engine.native.region_plan import Step
+from vtx.engine.native.text import constant
 from vtx.isa.primitives import PURE, Prim
 from vtx.isa.program import Op
 

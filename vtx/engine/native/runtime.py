@@ -8,8 +8,8 @@ from vtx.engine.native.context import CONTEXT
 from vtx.engine.native.flag_values import LAZY
 from vtx.engine.native.forms import Form
 from vtx.engine.native.helpers import HELPERS
-from vtx.engine.native.lower import METADATA
 from vtx.engine.native.stencil import PARAMETERS, TYPES, StencilBody
+from vtx.engine.native.text import METADATA
 from vtx.isa.layout import SLOTS
 
 

@@ -8,7 +8,7 @@ import ctypes
 from collections.abc import Callable
 
 from vtx.engine.native.context import CONTEXT
-from vtx.engine.native.lower import SERVICES, WALK_LEVELS, access_of
+from vtx.engine.native.numbering import SERVICES, WALK_LEVELS, access_of
 from vtx.engine.native.tlb import NativeTlb
 from vtx.isa.layout import SLOTS
 from vtx.isa.program import Service

@@ -10,7 +10,7 @@ from typing import Any
 
 from vtx.engine.native.compiler import FEW_PASSES, CompileError, host_compiler
 from vtx.engine.native.kept import kept
-from vtx.engine.native.lower import METADATA, called
+from vtx.engine.native.lower import called
 from vtx.engine.native.objects import ObjectError, Stencil, extract, parse_object
 from vtx.engine.native.plans import Plan, Ready
 from vtx.engine.native.relocate import RelocationError, prepare, without_final_jump
@@ -24,6 +24,7 @@ from vtx.engine.native.stencil import (
     through_cache_text,
 )
 from vtx.engine.native.templates import Filling
+from vtx.engine.native.text import METADATA
 
 COUNT, PLACE = 0, 1
 LINK = 0

@@ -15,7 +15,7 @@ from vtx.engine.native.context import (
     TLB_MASK,
     TLB_SECOND,
 )
-from vtx.engine.native.lower import OF_STACK, PRIVILEGE_SHIFT, SIZE_SHIFT
+from vtx.engine.native.numbering import OF_STACK, PRIVILEGE_SHIFT, SIZE_SHIFT
 from vtx.engine.native.region_ranges import ranges_text
 from vtx.isa.layout import SLOTS
 from vtx.isa.program import Privilege
