@@ -58,12 +58,13 @@ class Substitute(Reference):
 def make_engine(name: str, cpu: Cpu, features: frozenset[str]) -> Reference:
     """The executor `name`, one that `resolve_engine` gave, for a CPU."""
     if name == "native":
+        from vtx.engine.native.arena import ArenaError
         from vtx.engine.native.compiler import CompileError
         from vtx.engine.native.engine import Native
 
         try:
             return Native(cpu, features)
-        except CompileError as error:
+        except (ArenaError, CompileError) as error:
             return Substitute(cpu, features, str(error))
     return Reference(cpu, features, quick=name == "reference")
 

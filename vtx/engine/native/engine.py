@@ -65,15 +65,20 @@ class Native(Reference):
     """Executes one CPU with native code."""
 
     def __init__(self, cpu: Cpu, features: frozenset[str], *, regions: str | None = None) -> None:
-        """`regions` is one of `regions.MODES`; None: what the environment says."""
+        """`regions` is one of `regions.MODES`; None: what the environment says.
+
+        Raises CompileError and ArenaError, and has then changed nothing.
+        """
         load_all()  # the library compiles routines of the algebra
         self._problem: str | None = None
         self._caches = JumpCaches()
         self._arena = Arena(_ARENA_SIZE)
         self._library = Library(self._arena)
+        self._writer = BlockWriter(self._library, self._arena)
+        dispatcher = self._library.dispatcher()
+        # From here on nothing is compiled: what raises has not touched the CPU.
         self._adopt_tlb(cpu)
         super().__init__(cpu, features)
-        self._writer = BlockWriter(self._library, self._arena)
         self._regions = make_regions(regions, self._arena, self._library, self._writer)
         self._translations = Translations(
             self._writer, self._arena, cpu.memory, cpu.code, self._forget_page, features
@@ -84,9 +89,7 @@ class Native(Reference):
         self._enter = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_uint64)(
             self._library.symbols["enter"]
         )
-        self._dispatch = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_uint64)(
-            self._library.dispatcher()
-        )
+        self._dispatch = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_uint64)(dispatcher)
         self._caches.install(self._words)
         self._words[CONTEXT["tags"]] = ctypes.addressof(self._tlb.tags)
         self._slow = SlowPaths(cpu, self._words)

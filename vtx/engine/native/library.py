@@ -30,7 +30,7 @@ from vtx.engine.native.walks import walks_text
 from vtx.isa.program import routine
 
 _NOT_LINKED = 1 << 70
-_ROOM = 4 << 20
+ROOM = 4 << 20
 """Bytes of the arena for routines, which stay when blocks are forgotten."""
 
 
@@ -39,8 +39,8 @@ class Library:
 
     def __init__(self, arena: Arena) -> None:
         self._arena = arena
-        self._next = arena.allocate(_ROOM)
-        self._end = self._next + _ROOM
+        self._next = arena.allocate(ROOM)
+        self._end = self._next + ROOM
         self._kept = kept()
         self.symbols: dict[str, int] = {}
         """Linked functions: name -> host address."""
