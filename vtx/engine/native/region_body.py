@@ -45,6 +45,8 @@ class RegionBody(FlagBody):
         """A slow store asked for it: nothing may follow this instruction."""
         self._at_last = False
         """The instruction is the last of its block."""
+        self._range_words: list[int] = []
+        """Offsets in the table of those words of ranges that are kept in registers."""
         self._guess = ""
         """How likely the two ways of a conditional jump are."""
         self._here: tuple[Sequence[Op], int] = ((), 0)
@@ -114,8 +116,22 @@ class RegionBody(FlagBody):
         return self.add(f"inttoptr i64 {place} to ptr")
 
     def _table_word(self, offset: int) -> str:
+        if offset in self._range_words:
+            return self.add(f"load i64, ptr %range{offset}")
         pointer = self.add(f"getelementptr i8, ptr {self.translations()}, i64 {offset}")
         return self.add(f"load i64, ptr {pointer}{_OF_TABLE}")
+
+    def _take_ranges(self) -> None:
+        """Read the ranges that are kept in registers: they may have changed."""
+        for offset in self._range_words:
+            pointer = self.add(f"getelementptr i8, ptr {self.translations()}, i64 {offset}")
+            word = self.add(f"load i64, ptr {pointer}{_OF_TABLE}")
+            self.line(f"store i64 {word}, ptr %range{offset}")
+
+    def _ask(self, result: str, function: str, arguments: str, access: int) -> str:
+        answer = super()._ask(result, function, arguments, access)
+        self._take_ranges()
+        return answer
 
     def _note_missed(self, gva: str, access: Access) -> None:
         offset = range_of(access) + MISSED

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from vtx.engine.native.blocks import Piece
-from vtx.engine.native.forms import BEHIND, HERE, Form
+from vtx.engine.native.forms import BEHIND, HERE, SLOT, Form
 from vtx.isa.primitives import PURE, Prim
 
 MOST_BLOCKS = 64
@@ -39,6 +39,12 @@ class Step:
     @property
     def behind(self) -> int:
         return self.numbers[BEHIND]
+
+    def hole_width(self, temp: int) -> int:
+        """Width in bits of an argument that is a hole."""
+        kind = self.form.holes[-1 - temp]
+        assert kind != SLOT
+        return int(kind) if kind.isdigit() else 64
 
     @cached_property
     def targets(self) -> tuple[int, ...]:

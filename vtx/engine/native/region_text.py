@@ -18,6 +18,7 @@ from vtx.engine.native.forms import GPR_SLOTS
 from vtx.engine.native.region_body import ALIAS_METADATA, RegionBody
 from vtx.engine.native.region_flags import known_at_entries
 from vtx.engine.native.region_graph import ENTRY, Graph
+from vtx.engine.native.region_hoisting import hoisted_words
 from vtx.engine.native.region_plan import Region, Step
 from vtx.engine.native.stencil import ATTRIBUTES, DECLARATIONS, PARAMETERS, TYPES
 from vtx.engine.native.text import METADATA
@@ -69,6 +70,8 @@ class _RegionText(RegionBody):
         self.cells += [f"  %left{n} = alloca i64" for n in range(4)]
         self.cells += [f"  %left_{name} = alloca i1" for name in FLAG_NAMES]
         self.cells.append("  %budget = alloca i64")
+        self._range_words = hoisted_words(region)
+        self.cells += [f"  %range{offset} = alloca i64" for offset in self._range_words]
 
     def text(self) -> str:
         """The function's definition."""
@@ -83,6 +86,7 @@ class _RegionText(RegionBody):
     def _enter(self) -> None:
         for slot in self._registers:
             self.line(f"store i64 {self.get_word(slot)}, ptr %reg{slot}")
+        self._take_ranges()
         self._go_to_node(ENTRY)
 
     # --- blocks ----------------------------------------------------------------------------

@@ -8,7 +8,6 @@ always taken does not count for the others. Nothing here knows flags, memory or 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from vtx.engine.native.forms import SLOT
 from vtx.engine.native.lower import Body
 from vtx.engine.native.pure import pure_lines
 from vtx.engine.native.region_plan import Step
@@ -110,9 +109,7 @@ class ValueBody(Body):
         if temp >= 0:
             return scope.widths[temp]
         assert scope.step is not None
-        kind = scope.step.form.holes[-1 - temp]
-        assert kind != SLOT
-        return int(kind) if kind.isdigit() else 64
+        return scope.step.hole_width(temp)
 
     def define(self, temp: int, text: str, width: int) -> None:
         self._scope.names[temp], self._scope.widths[temp] = text, width
