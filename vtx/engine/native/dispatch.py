@@ -11,6 +11,7 @@ from vtx.engine.native.context import (
     CONTEXT,
     DIRECTORY_ENTRIES,
     JUMP_CACHE_ENTRIES,
+    LEFT_BUDGET,
     LEFT_BY_MEMORY,
     LEFT_EXIT,
     LEFT_FAULT,
@@ -20,7 +21,7 @@ from vtx.engine.native.context import (
     SINGLE_ENTRIES,
     TAG_ENTRIES,
 )
-from vtx.engine.native.lower import SERVICES
+from vtx.engine.native.numbering import SERVICES
 from vtx.engine.native.routines import declaration
 from vtx.engine.native.walks import HASH
 from vtx.isa.layout import SLOTS
@@ -63,13 +64,26 @@ enter:
     i64 {LEFT_BY_MEMORY}, label %failed
     i64 {LEFT_EXIT}, label %deliver
     i64 {LEFT_MISS}, label %missed
+    i64 {LEFT_BUDGET}, label %missed
   ]
 other:
   call void @end_single(ptr %s, i64 %one)
   ret i64 %r
 missed:
   %single = icmp ne i64 %one, 0
-  br i1 %single, label %between, label %other
+  br i1 %single, label %whole, label %other
+whole:
+  %unspent = load i64, ptr %budp
+  %skipped = icmp ne i64 %unspent, 0
+  br i1 %skipped, label %again_alone, label %between
+again_alone:
+  %held = load i64, ptr %rep
+  %heldbit = shl i64 %held, {RFLAGS.RF.bit_length() - 1}
+  %without = load i64, ptr %rfp
+  %with = or i64 %without, %heldbit
+  store i64 %with, ptr %rfp
+  call void @end_single(ptr %s, i64 %one)
+  ret i64 {LEFT_RESYNC}
 failed:
 {_load("how", "failed")}  br label %deliver
 deliver:
@@ -88,6 +102,7 @@ exits:
 {_load("native", "native_root")}  %own = icmp ne i64 %native, 0
   br i1 %own, label %exit, label %leave
 leave:
+  call void @give_back(ptr %s, i64 %one)
   ret i64 %ended
 exit:
   %x = call {{ i32 }} @routine_vm_exit(ptr %s, ptr %t, i64 %left)
@@ -189,6 +204,11 @@ alone:
   %resumed = and i64 %rfbit, 1
   store i64 %resumed, ptr %rep
   store i64 0, ptr %nxp
+  %all = load i64, ptr %untp
+  %others = sub i64 %before, 1
+  %next_only = sub i64 %all, %others
+  store i64 %next_only, ptr %untp
+  store i64 1, ptr %budp
   br label %enter
 unknown:
   %linkp = {_word("link")}
@@ -208,7 +228,8 @@ end:
   %nxp = {_word("interruptibility_next")}
   %next = load i64, ptr %nxp
   store i64 0, ptr %nxp
-{_load("now", "budget")}  %retired = icmp ne i64 %now, %before
+{_load("now", "budget")}  call void @give_back(ptr %s, i64 %before)
+  %retired = icmp eq i64 %now, 0
   br i1 %retired, label %passed, label %out
 passed:
   %blp = {_word("interruptibility")}
@@ -222,7 +243,23 @@ out:
 }}
 """
 """`run(state)`: as `enter`, but it goes on while it can. `end_single` is what follows one
-instruction that was run alone, with so much budget; see `Boundary.step`."""
+instruction that was run alone, out of so much budget; see `Boundary.step`."""
+_GIVE_BACK = f"""
+define internal void @give_back(ptr %s, i64 %before) nounwind {{
+  %single = icmp ne i64 %before, 0
+  br i1 %single, label %more, label %out
+more:
+  %others = sub i64 %before, 1
+{_load("budget", "budget")}  %b = add i64 %budget, %others
+  store i64 %b, ptr %p.budget
+{_load("until", "until")}  %u = add i64 %until, %others
+  store i64 %u, ptr %p.until
+  br label %out
+out:
+  ret void
+}}
+"""
+"""The budget that was withheld from an instruction that was run alone."""
 
 
 _EACH = f"""
@@ -326,4 +363,4 @@ def context_text() -> str:
 def dispatch_text() -> str:
     """The module of everything here, but for declarations and metadata."""
     callees = "".join(declaration(name) for name in ROUTINES)
-    return "\n".join(["declare i64 @enter(ptr)", callees, _RUN, _EACH])
+    return "\n".join(["declare i64 @enter(ptr)", callees, _RUN, _GIVE_BACK, _EACH])

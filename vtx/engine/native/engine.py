@@ -191,6 +191,8 @@ class Native(Reference):
                 return super().run_block(room)
             if status == LEFT_MISS:
                 self._remember(block)
+            elif room == 1 and block.count == 1 and not block.crosses:
+                self._cache().remember(block.ip, block.entry, single=True)
             self.repeats = block.repeats
             if self._regions.eager:
                 self._see(block)
