@@ -2,7 +2,8 @@
 
 Several CPUs may translate from and write to one physical memory; all of them share one watch.
 It does not know what a translation is: an owner gives a callback, and is called once when what
-it watches of a page changes. Bytes are watched in lines: a store beside them disturbs nobody.
+it watches of a page changes. A store beside it disturbs nobody. Observers learn roughly, in
+lines of some bytes, what is watched.
 """
 
 from collections.abc import Callable
@@ -22,13 +23,19 @@ def lines_of(first: int, last: int) -> int:
     return (2 << (last >> LINE_SHIFT)) - (1 << (first >> LINE_SHIFT))
 
 
+def _bits(first: int, last: int) -> int:
+    return (1 << last + 1) - (1 << first)
+
+
 class CodeWatch:
     """Host page offset -> who must hear of a write to it."""
 
     def __init__(self) -> None:
         self.pages: dict[int, list[OnWrite]] = {}
-        self.lines: dict[int, int] = {}
-        """Host page offset -> the lines that are watched, as `lines_of` has them."""
+        self._bytes: dict[int, int] = {}
+        """Host page offset -> its bytes that are watched, a bit each."""
+        self._lines: dict[int, int] = {}
+        """Host page offset -> its lines with such bytes, as `lines_of` has them."""
         self._tlbs: list[Tlb] = []
         self._observers: list[OnLines] = []
 
@@ -43,7 +50,7 @@ class CodeWatch:
     def observe(self, on_lines: OnLines) -> None:
         """Call `on_lines(host_page, lines)` whenever the watched lines of a page change."""
         self._observers.append(on_lines)
-        for host_page, lines in self.lines.items():
+        for host_page, lines in self._lines.items():
             on_lines(host_page, lines)
 
     def watch(self, host_page: int, on_write: OnWrite, first: int = 0, last: int = _LAST) -> None:
@@ -58,28 +65,27 @@ class CodeWatch:
                 tlb.protect(host_page)
         elif on_write not in owners:
             owners.append(on_write)
-        before = self.lines.get(host_page, 0)
+        self._bytes[host_page] = self._bytes.get(host_page, 0) | _bits(first, last)
+        before = self._lines.get(host_page, 0)
         lines = before | lines_of(first, last)
         if lines != before:
-            self._set_lines(host_page, lines)
+            self._lines[host_page] = lines
+            self._tell(host_page, lines)
 
     def written(self, host_page: int, first: int = 0, last: int = _LAST) -> bool:
         """Tell the owners of a page that its bytes from `first` to `last` changed.
 
         False if nobody watches them.
         """
-        if not self.lines.get(host_page, 0) & lines_of(first, last):
+        if not self._bytes.get(host_page, 0) & _bits(first, last):
             return False
         owners = self.pages.pop(host_page)
-        self._set_lines(host_page, 0)
+        del self._bytes[host_page], self._lines[host_page]
+        self._tell(host_page, 0)
         for on_write in owners:
             on_write(host_page)
         return True
 
-    def _set_lines(self, host_page: int, lines: int) -> None:
-        if lines:
-            self.lines[host_page] = lines
-        else:
-            del self.lines[host_page]
+    def _tell(self, host_page: int, lines: int) -> None:
         for observer in self._observers:
             observer(host_page, lines)

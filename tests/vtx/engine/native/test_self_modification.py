@@ -150,3 +150,34 @@ def test_another_master_of_memory_changes_code(launched: Launch) -> None:
         ends.append(state_of(session))
     assert ends[0] == ends[1]
     assert ends[0][0]["rax"] == 7
+
+
+def test_a_store_right_beside_an_instruction_is_none_into_it(same: Same) -> None:
+    registers = same("""
+        mov ecx, 300
+        jmp again
+before: .byte 0
+again:  inc byte ptr [rip + before]
+        add r13d, [rip + behind]
+        inc dword ptr [rip + behind]
+        loop again
+        jmp finish
+behind: .long 0
+    """).registers
+    assert registers["r13"] == sum(range(300))
+
+
+def test_a_byte_that_makes_an_undefined_instruction_a_defined_one_is_noticed(same: Same) -> None:
+    outcome = same("""
+        mov dword ptr [0x40000100], 0xc3ff0f    # 0F FF: none; ret
+        mov ebx, 0x40000100
+        mov r12, rsp
+        call rbx
+after_fault:
+        mov rsp, r12
+        mov byte ptr [0x40000101], 0xc9         # bswap ecx
+        mov ecx, 1
+        call rbx
+    """)
+    assert [fault[0] for fault in outcome.faults] == [6]
+    assert outcome.registers["rcx"] == 0x0100_0000
