@@ -15,10 +15,11 @@ from typing import Any
 from vtx.engine.native.identity import identity
 from vtx.engine.native.store import Store, default_directory
 
-_LIMIT = 64 << 20
-"""Bytes of the file."""
+_LIMIT = 16 << 20
+"""Bytes of the file: all of it is read at the start, at about 1 us for an entry."""
 _SAVE_AFTER = 500
-"""New entries after which they are saved, for the case that the process is killed."""
+"""New entries after which they are saved, for the case that the process is killed. The more
+there are, the longer it takes: it has to be as many as half of what was saved, too."""
 
 
 class Kept:
@@ -27,7 +28,7 @@ class Kept:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._values: dict[tuple[str, bytes], Any] = {}
-        self._unsaved = 0
+        self._unsaved, self._save_at = 0, _SAVE_AFTER
         self._process = os.getpid()
 
     def get(self, kind: str, name: bytes) -> Any:
@@ -49,14 +50,14 @@ class Kept:
         self._values[kind, name] = value
         self._store.put(kind.encode() + name, marshal.dumps(value))
         self._unsaved += 1
-        if self._unsaved >= _SAVE_AFTER:
+        if self._unsaved >= self._save_at:
             self.save()
 
     def save(self) -> None:
         """Write what is new, unless this is a child of the process it belongs to."""
         if os.getpid() == self._process:
-            self._unsaved = 0
             self._store.save()
+            self._unsaved, self._save_at = 0, _SAVE_AFTER + len(self._store) // 2
 
     @property
     def problem(self) -> str | None:
