@@ -8,7 +8,6 @@ from vtx.engine.native.context import (
     CONTEXT,
     JUMP_CACHE_ENTRIES,
     LEFT_AFTER_STORE,
-    LEFT_BUDGET,
     LEFT_BY_MEMORY,
     LEFT_MISS,
     LEFT_RESYNC,
@@ -36,7 +35,8 @@ two mean something only to `leave`."""
 TYPES = "ptr, i64, i64, i64, i64, i64, ptr, i64, i64"
 ATTRIBUTES = 'nounwind noimplicitfloat "no-jump-tables"="true"'
 """Of every stencil: its code has to stand alone, without tables or vector constants."""
-_UNUSED = "i64 undef, i64 undef"
+UNUSED = "i64 undef, i64 undef"
+"""What stands for the last two parameters elsewhere."""
 _RANGES = {
     SLOT: "!{i64 0, i64 65536}", SIGNED32: "!{i64 -2147483648, i64 2147483648}",
     ANY64: "!{i64 -1, i64 -1}", "8": "!{i64 0, i64 2147483648}", "16": "!{i64 0, i64 2147483648}",
@@ -268,7 +268,7 @@ class StencilBody(Body):
         return symbol
 
     def _go_on(self, symbol: str) -> None:
-        arguments = f"{self.passed()}, {_UNUSED}"
+        arguments = f"{self.passed()}, {UNUSED}"
         result = self.add(f"musttail call preserve_nonecc i64 @{symbol}({arguments})")
         self.line(f"ret i64 {result}")
         self.ended = True
@@ -288,7 +288,7 @@ class StencilBody(Body):
         self.place(hit)
         field = self.add(f"getelementptr i8, ptr {entry}, i64 8")
         code = self.add(f"load ptr, ptr {field}")
-        result = self.add(f"musttail call preserve_nonecc i64 {code}({self.passed()}, {_UNUSED})")
+        result = self.add(f"musttail call preserve_nonecc i64 {code}({self.passed()}, {UNUSED})")
         self.line(f"ret i64 {result}")
         self.place(miss)
         self.set_word(CONTEXT["link"], "0")
@@ -320,39 +320,3 @@ def module_head(holes: set[tuple[str, str]], continuations: set[str], *, far: bo
     for number, text in enumerate(_RANGES.values(), 10):
         lines.append(f"!{number} = {text}")
     return "\n".join(lines)
-
-
-HEAD_TEXT = f"""
-define dso_local preserve_nonecc i64 @head({PARAMETERS}) {ATTRIBUTES} {{
-  %left = sub i64 %bud, ptrtoint (ptr @COUNT_slot to i64)
-  %out = icmp slt i64 %left, 0
-  br i1 %out, label %leave, label %on, !prof !1
-on:
-  %r = musttail call preserve_nonecc i64 @NEXT(ptr %s, i64 %left, i64 %fk, i64 %f0, i64 %f1, i64 %f2, ptr %t, {_UNUSED})
-  ret i64 %r
-leave:
-  %q = musttail call preserve_nonecc i64 @leave({PINNED}, i64 {LEFT_BUDGET}, i64 ptrtoint (ptr @H0_q to i64))
-  ret i64 %q
-}}
-"""  # noqa: E501
-"""How every block begins: is the budget enough for all of it? Holes: COUNT, H0 (its place)."""
-
-EXIT_TEXT = f"""
-define dso_local preserve_nonecc i64 @unlinked({PARAMETERS}) {ATTRIBUTES} {{
-  %p = getelementptr i8, ptr %s, i64 {8 * CONTEXT["link"]}
-  store i64 ptrtoint (ptr @LINK_s to i64), ptr %p
-  %q = musttail call preserve_nonecc i64 @leave({PINNED}, i64 {LEFT_MISS}, i64 ptrtoint (ptr @H0_q to i64))
-  ret i64 %q
-}}
-"""  # noqa: E501
-"""Where a jump goes whose target is not translated. Holes: LINK (its number), H0 (target)."""
-
-
-def through_cache_text(name: str) -> str:
-    """A jump to a known place on another page, which the table of block entries finds."""
-    hole = (ANY64,)
-    form = Form((), (), hole, False, False, False)
-    body = StencilBody(form, None)
-    body.jump_through_cache("ptrtoint (ptr @H0_q to i64)")
-    head = f"define dso_local preserve_nonecc i64 @{name}({PARAMETERS}) {ATTRIBUTES} {{"
-    return "\n".join([head, *body.function_lines(), "}"])

@@ -9,6 +9,7 @@ from functools import cache
 from typing import Any
 
 from vtx.engine.native.compiler import FEW_PASSES, CompileError, host_compiler
+from vtx.engine.native.joints import EXIT_TEXT, HEAD_TEXT, through_cache_text
 from vtx.engine.native.kept import kept
 from vtx.engine.native.lower import called
 from vtx.engine.native.objects import ObjectError, Stencil, extract, parse_object
@@ -16,12 +17,9 @@ from vtx.engine.native.plans import Plan, Ready
 from vtx.engine.native.relocate import RelocationError, prepare, without_final_jump
 from vtx.engine.native.routines import declaration
 from vtx.engine.native.stencil import (
-    EXIT_TEXT,
-    HEAD_TEXT,
     StencilBody,
     hole_symbol,
     module_head,
-    through_cache_text,
 )
 from vtx.engine.native.templates import Filling
 from vtx.engine.native.text import METADATA
