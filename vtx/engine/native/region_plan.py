@@ -100,6 +100,14 @@ class Region:
         return tuple(s.behind for s in steps if s.is_call and s.behind in ips)
 
 
+@dataclass(frozen=True, slots=True)
+class CompiledRegion:
+    """An object with the function `region`, and where its exits @X0, @X1, ... lead."""
+
+    object: bytes
+    exits: tuple[int, ...]
+
+
 def step_of(piece: Piece) -> Step | None:
     """A piece with its numbers in place; None if a region cannot hold it."""
     form = piece.filling.form

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from vtx.engine.native.region_compile import CompiledRegion
-from vtx.engine.native.region_plan import Region
+from vtx.engine.native.region_plan import CompiledRegion, Region
 from vtx.engine.native.region_worker import LENGTH, packed
 
 _START = "import sys; sys.path[:0] = sys.argv[1:]; import {module}; {module}.main()"

@@ -13,7 +13,6 @@ from contextlib import suppress
 from typing import Any, BinaryIO
 
 from vtx.engine.native.compiler import CompileError
-from vtx.engine.native.region_compile import compile_region
 
 LENGTH = struct.Struct("<I")
 """Before every message, the number of its bytes."""
@@ -29,6 +28,9 @@ def packed(message: Any) -> bytes:
 
 def serve(requests: BinaryIO, answers: BinaryIO) -> None:
     """Answer (number, region) with (number, compiled region or a line that says why not)."""
+    # Not at the top: who starts this process imports this module, too, and needs no compiler.
+    from vtx.engine.native.region_compile import compile_region
+
     while head := requests.read(LENGTH.size):
         number, region = pickle.loads(requests.read(*LENGTH.unpack(head)))
         try:

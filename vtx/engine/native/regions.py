@@ -19,8 +19,7 @@ from vtx.engine.native.compiler import CompileError
 from vtx.engine.native.kept import kept, name_of
 from vtx.engine.native.library import Library
 from vtx.engine.native.objects import INSIDE, ObjectError, parse_object
-from vtx.engine.native.region_compile import CompiledRegion, compile_region
-from vtx.engine.native.region_plan import PiecesAt, Region, discover
+from vtx.engine.native.region_plan import CompiledRegion, PiecesAt, Region, discover
 from vtx.engine.native.region_pool import Request, pool
 from vtx.engine.native.relocate import RelocationError, patch, rule
 from vtx.engine.native.translations import Place
@@ -109,6 +108,9 @@ class Regions:
             self.waiting.append(_Waiting(head, name, pool().submit(region)))
 
     def _compile_now(self, region: Region, head: _Head, name: bytes) -> None:
+        # Not at the top: a start with everything kept needs no compiler.
+        from vtx.engine.native.region_compile import compile_region
+
         try:
             self._take(compile_region(region), head, name)
         except CompileError as error:
