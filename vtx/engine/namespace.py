@@ -5,12 +5,14 @@ current TLB maps; a context switch rebinds the maps. Everything else is the CPU'
 """
 
 from collections.abc import Callable, Iterable
+from types import CodeType
 from typing import Any
 
 from vtx.engine.generate import RETIRED, RIP, compile_routine
+from vtx.engine.native.kept import kept
 from vtx.isa.layout import SLOTS
 from vtx.isa.primitives import PURE, Prim
-from vtx.isa.program import Access, Op, Privilege, Service, routine
+from vtx.isa.program import Access, Op, Privilege, Service, is_declared, routine
 from vtx.isa.tables import table
 from vtx.machine.cpu import EXIT, FAULT, SOFTWARE_EVENT, STRUCTS, Cpu
 from vtx.machine.tlb import PRIVILEGES
@@ -58,7 +60,25 @@ def _accessor_source() -> str:
 
 
 _ACCESSORS = compile(_accessor_source(), "<accessors>", "exec")
-_ROUTINE_CODE: dict[str, Any] = {}
+_RoutineCode = tuple[CodeType, tuple[str, ...], tuple[str, ...]]
+"""What defines `routine`, the routines it calls, and the tables it looks things up in."""
+_ROUTINE_CODE: dict[str, _RoutineCode] = {}
+
+
+def _routine_code(name: str) -> _RoutineCode:
+    """The generated code of a routine, from an earlier process if there was one."""
+    code = _ROUTINE_CODE.get(name)
+    if code is None and is_declared(name):
+        code = kept().get("python", name.encode())
+    if code is None:
+        program = routine(name)
+        calls = dict.fromkeys(op.attr for op in program.ops if op.prim is Prim.CALL)
+        tables = dict.fromkeys(op.attr[0] for op in program.ops if op.prim is Prim.LOOKUP)
+        code = (compile_routine(program), tuple(calls), tuple(tables))
+        if is_declared(name):
+            kept().put("python", name.encode(), code)
+    _ROUTINE_CODE[name] = code
+    return code
 
 
 class Namespace:
@@ -103,14 +123,14 @@ class Namespace:
         """The Python function of a routine."""
         function = self.names.get(f"routine_{name}")
         if function is None:
-            program = routine(name)
-            code = _ROUTINE_CODE.get(name)
-            if code is None:
-                code = _ROUTINE_CODE[name] = compile_routine(program)
+            code, callees, tables = _routine_code(name)
             exec(code, self.names)
             function = self.names.pop("routine")
             self.names[f"routine_{name}"] = function
-            self.need(program.ops)
+            for label in tables:
+                self.names[f"table_{label}"] = table(label)
+            for callee in callees:
+                self.routine(callee)
         return function  # type: ignore[no-any-return]
 
     def block(self, code: Any) -> Callable[[], int]:

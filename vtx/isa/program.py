@@ -249,6 +249,11 @@ def register_routine(
         _RESULTS[name] = results
 
 
+def is_declared(name: str) -> bool:
+    """The routine is part of vtx's sources, and not made by whoever registered it."""
+    return name in _RESULTS
+
+
 def results_of(name: str) -> tuple[int, ...]:
     """Widths of a routine's results, if possible without building it."""
     known = _RESULTS.get(name)

@@ -27,7 +27,7 @@ from vtx.engine.native.runtime import runtime_text
 from vtx.engine.native.stencil import module_head
 from vtx.engine.native.text import METADATA
 from vtx.engine.native.walks import walks_text
-from vtx.isa.program import routine
+from vtx.isa.program import is_declared, routine
 
 _NOT_LINKED = 1 << 70
 ROOM = 4 << 20
@@ -91,7 +91,8 @@ class Library:
         if problem is not None:
             raise problem
         try:
-            code = _module(self._kept.get("module", name.encode()) or _compiled(name, text))
+            fields = self._kept.get("module", name.encode()) if _outlives(name) else None
+            code = _module(fields or _compiled(name, text))
         except (CompileError, ObjectError) as error:
             problem = self._problems[name] = CompileError(f"{name}: {error}")
             raise problem from None
@@ -132,8 +133,15 @@ def _compiled(name: str, text: Callable[[], str]) -> tuple[Any, ...]:
     """A module that is not kept yet. Raises CompileError and ObjectError."""
     load_all()
     fields = _module_fields(parse_object(host_compiler().compile(text())))
-    kept().put("module", name.encode(), fields)
+    if _outlives(name):
+        kept().put("module", name.encode(), fields)
     return fields
+
+
+def _outlives(name: str) -> bool:
+    """The module is the same in every process with the same sources."""
+    label = name.removeprefix("routine_").removeprefix("call_")
+    return label == name or is_declared(label)
 
 
 def _routine_text(name: str) -> str:
