@@ -57,14 +57,11 @@ class _Side:
 
     def __init__(self, bits: int, engine: str) -> None:
         self.engine = engine
-        self.cpu = Ours(bits, engine=engine).cpu
+        ours = Ours(bits, engine=engine)
+        self.one, self.cpu = ours.one, ours.cpu
         self.clean = self.cpu.state.save()
         self.mask = (1 << bits) - 1
         self.names, self.evaluator = Namespace(self.cpu), Evaluator(self.cpu)
-        if engine == "native":
-            from tests.vtx.native_runner import NativeRunner
-
-            self.runner = NativeRunner(self.cpu, FEATURES)
 
     def prepare(self, gprs: list[int], flags: int, ip: int) -> None:
         state = self.cpu.state
@@ -87,7 +84,7 @@ class _Side:
     def run(self, block: list[Instance]) -> int:
         """The whole block at once."""
         if self.engine == "native":
-            return self.runner.run(*(one.code for one in block))
+            return self.one.runner.run(*(one.code for one in block))
         return self.run_generated(self.steps(block))
 
     def run_generated(self, steps: list[Step]) -> int:

@@ -11,6 +11,7 @@ from vtx.engine.choice import make_engine, native_problem
 from vtx.engine.evaluate import Evaluator
 from vtx.engine.generate import Step, compile_block
 from vtx.engine.namespace import Namespace
+from vtx.engine.reference import Reference
 from vtx.engine.translate import translate_bytes
 from vtx.isa.key import Key, current_key
 from vtx.machine.cpu import Cpu
@@ -29,8 +30,12 @@ Run = Callable[[], int]
 class OneByOne:
     """Runs single instructions of one CPU, given by their bytes, on the engine `name`."""
 
-    def __init__(self, name: str, cpu: Cpu, features: frozenset[str]) -> None:
+    def __init__(
+        self, name: str, cpu: Cpu, features: frozenset[str], engine: Reference | None = None
+    ) -> None:
+        """`engine` is the one that the CPU has, if it has one. It translates addresses, too."""
         self._cpu, self._features = cpu, features
+        engine = engine or make_engine(name, cpu, features)
         self._compile = {
             "reference": self._generated, "evaluate": self._evaluated, "native": self._native,
         }[name]  # fmt: skip
@@ -40,10 +45,10 @@ class OneByOne:
         self._names, self._evaluator = Namespace(cpu), Evaluator(cpu)
         if name == "native":
             from tests.vtx.native_runner import NativeRunner
+            from vtx.engine.native.engine import Native
 
-            self._runner = NativeRunner(cpu, features)
-        else:
-            make_engine(name, cpu, features)  # gives the CPU its address translation
+            assert isinstance(engine, Native)
+            self.runner = NativeRunner(engine)
 
     def run(self, code: bytes) -> int:
         """Run the instruction `code` begins with as if it lay at RIP; how it ended."""
@@ -76,7 +81,7 @@ class OneByOne:
         return run
 
     def _native(self, code: bytes, key: Key) -> Run:
-        if not self._runner.is_native(code, key):
+        if not self.runner.is_native(code, key):
             self.in_python.add(code)
             return self._generated(code, key)
-        return lambda: self._runner.run(code)
+        return lambda: self.runner.run(code)

@@ -16,7 +16,7 @@ from vtx.engine.native.context import (
 from vtx.engine.native.engine import Native
 from vtx.engine.native.templates import Piece, templates_for
 from vtx.isa.key import Key, current_key
-from vtx.machine.cpu import OK, Cpu
+from vtx.machine.cpu import OK
 
 _COMPLETE = frozenset({LEFT_BUDGET, LEFT_MISS, LEFT_RESYNC, LEFT_AFTER_STORE})
 _MOST_BLOCKS = 20_000
@@ -27,10 +27,10 @@ Codes = tuple[bytes, ...]
 class NativeRunner:
     """Enters native code for one block of a CPU."""
 
-    def __init__(self, cpu: Cpu, features: frozenset[str]) -> None:
-        self._cpu, self._features = cpu, features
-        self._engine = Native(cpu, features)
-        self._engine._dispatch = self._engine._enter  # which goes on where an event is delivered
+    def __init__(self, engine: Native) -> None:
+        """A CPU has one native engine, which this shares with whoever runs it otherwise."""
+        self._cpu, self._features = engine.cpu, engine.features
+        self._engine = engine
         self._blocks: dict[tuple[Codes, int, Key], Block] = {}
 
     def run(self, *codes: bytes) -> int:
@@ -39,7 +39,12 @@ class NativeRunner:
         self._cpu.switch_context()
         block = self._block(codes, state.read("rip"), current_key(self._cpu.words))
         until = state.read("retired") + len(codes)
-        status = self._engine._run(block, until)
+        usual = self._engine._dispatch  # goes on where an event is delivered
+        self._engine._dispatch = self._engine._enter
+        try:
+            status = self._engine._run(block, until)
+        finally:
+            self._engine._dispatch = usual
         if status in _COMPLETE:
             assert state.read("retired") == until, "every instruction is one retired"
             return OK

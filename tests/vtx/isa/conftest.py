@@ -203,7 +203,7 @@ class Bench:
     def exits(self, source: str) -> bool:
         """Whether the instruction at CODE, or the event it raises, ends in a VM exit."""
         self["rip"] = CODE
-        one = OneByOne(self._name, self.cpu, self.features)
+        one = OneByOne(self._name, self.cpu, self.features, self.engine)
         status = one.run(code_bytes(source, self.bits) + bytes(15))
         while status in _DELIVERY:
             done = self.engine.call(_DELIVERY[status])
