@@ -14,6 +14,8 @@ from vtx.machine.cpu import ENABLE_EPT, ENABLE_VPID, SECONDARY
 from vtx.spec import CONTROLS
 from vtx.spec.registers import CR0, CR4, EFER, RFLAGS
 
+KEY_LEVEL_SHIFT = 11
+"""Where the CPL stands in a number of a key, for 64-bit code and others alike."""
 NOT_PLAIN = 0
 """What `native_key` returns where a key alone does not say which blocks may run."""
 BUSY, QUIET, RESUMING = range(3)

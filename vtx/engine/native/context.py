@@ -24,6 +24,7 @@ _NAMES = (
     "key",  # number of the key that native code went on with, 0 for the one it was entered with
     "calm", "entered_vmx", "entered_blocking",  # see `between`
     "attention",  # what is due may have changed
+    "blocks",  # host address of the table of blocks by place
     "native_root",  # VMX root mode is played by code of the machine, not by Python
     "tags",  # host address of the table of address spaces by tag
     "void",  # number of a physical page where nothing answers
@@ -43,12 +44,16 @@ LEFT_REGION_BUDGET = 9
 """Why native code was left: a block is not translated yet, the budget is used up, the key may
 have changed, a store reached a device or code, an access ended as the CPU's status says."""
 
-JUMP_CACHE_ENTRIES = 4096
+JUMP_CACHE_ENTRIES = 1024
 """Entries of {instruction pointer, code}, 16 bytes each."""
 SINGLE_ENTRIES = 256
 """Entries behind them of the same kind, for blocks of one instruction that is run alone."""
 DIRECTORY_ENTRIES = 64
 """Entries of {translations, number of a key, its jump cache, spare}, 32 bytes each."""
+BLOCK_ENTRIES = 8192
+"""Entries of {instruction pointer, host address of its page, number of a key, code}, 32 bytes."""
+FETCH_KEY = 1 << 60
+"""Part of a key of the second level: the translation is for fetching."""
 TAG_ENTRIES = 16
 """Entries of {VPID << 12 | PCID, EPT root, translations, spare}, 32 bytes each."""
 TLB_ENTRIES = 256

@@ -6,8 +6,9 @@ is looked up for the key that holds then. Everything else is returned to Python:
 events that may be due, blocks that are not known.
 """
 
-from vtx.engine.native.between import BUSY, NOT_PLAIN, RESUMING
+from vtx.engine.native.between import BUSY, KEY_LEVEL_SHIFT, NOT_PLAIN, RESUMING
 from vtx.engine.native.context import (
+    BLOCK_ENTRIES,
     CONTEXT,
     DIRECTORY_ENTRIES,
     JUMP_CACHE_ENTRIES,
@@ -29,6 +30,8 @@ from vtx.isa.program import Service
 from vtx.spec.registers import RFLAGS
 
 ROUTINES = ("deliver_fault", "deliver_software_event", "vm_exit", "native_key", "native_quiet")
+BLOCK_SHIFT = 64 - (BLOCK_ENTRIES.bit_length() - 1)
+"""(instruction pointer ^ host address of its page) * HASH, shifted so, is a block's index."""
 DIRECTORY_SHIFT = 64 - (DIRECTORY_ENTRIES.bit_length() - 1)
 """(key's number ^ address of the translations) * HASH, shifted so, is a directory's index."""
 
@@ -56,6 +59,7 @@ define dso_local i64 @run(ptr %s) nounwind {{
   br label %enter
 enter:
   %one = phi i64 [ 0, %0 ], [ 0, %go ], [ %before, %alone ]
+  %entered = load i64, ptr %budp
   %r = call i64 @enter(ptr %s)
   switch i64 %r, label %other [
     i64 {LEFT_RESYNC}, label %between
@@ -71,7 +75,17 @@ other:
   ret i64 %r
 missed:
   %single = icmp ne i64 %one, 0
-  br i1 %single, label %whole, label %other
+  br i1 %single, label %whole, label %elsewhere
+elsewhere:
+  %linkp0 = {_word("link")}
+  %link = load i64, ptr %linkp0
+  %now0 = load i64, ptr %budp
+  %moved = icmp ne i64 %now0, %entered
+  %unlinked = icmp eq i64 %link, 0
+  %ismiss = icmp eq i64 %r, {LEFT_MISS}
+  %f0a = and i1 %moved, %unlinked
+  %f1a = and i1 %f0a, %ismiss
+  br i1 %f1a, label %between, label %other
 whole:
   %unspent = load i64, ptr %budp
   %skipped = icmp ne i64 %unspent, 0
@@ -179,9 +193,44 @@ cached:
   %je = inttoptr i64 %place to ptr
   %jip = load i64, ptr %je
   %hit = icmp eq i64 %jip, %rip
-  br i1 %hit, label %found, label %unknown
-found:
   %codep = getelementptr i8, ptr %je, i64 8
+  br i1 %hit, label %found, label %search
+search:
+  br i1 %resuming, label %unknown, label %fetch
+fetch:
+  %levels = lshr i64 %number, {KEY_LEVEL_SHIFT}
+  %level = and i64 %levels, 3
+  %isuser = icmp eq i64 %level, 3
+  %user = zext i1 %isuser to i64
+  %page = call i64 @fetch_page(ptr %s, i64 %rip, i64 %user)
+  %real = icmp sgt i64 %page, 0
+  br i1 %real, label %block, label %unknown
+block:
+  %bmix = xor i64 %rip, %page
+  %bhash = mul i64 %bmix, {HASH - (1 << 64)}
+  %bindex = lshr i64 %bhash, {BLOCK_SHIFT}
+  %boffset = shl i64 %bindex, 5
+  %blocksp = {_word("blocks")}
+  %blocks = load ptr, ptr %blocksp
+  %be = getelementptr i8, ptr %blocks, i64 %boffset
+  %bip = load i64, ptr %be
+  %bpp = getelementptr i8, ptr %be, i64 8
+  %bpage = load i64, ptr %bpp
+  %bnp = getelementptr i8, ptr %be, i64 16
+  %bnumber = load i64, ptr %bnp
+  %b1 = icmp eq i64 %bip, %rip
+  %b2 = icmp eq i64 %bpage, %page
+  %b3 = icmp eq i64 %bnumber, %number
+  %b12 = and i1 %b1, %b2
+  %b123 = and i1 %b12, %b3
+  br i1 %b123, label %translated, label %unknown
+translated:
+  %bcp = getelementptr i8, ptr %be, i64 24
+  %bcode = load i64, ptr %bcp
+  store i64 %rip, ptr %je
+  store i64 %bcode, ptr %codep
+  br label %found
+found:
   %code = load i64, ptr %codep
   %entp = {_word("entry")}
   store i64 %code, ptr %entp
@@ -363,4 +412,12 @@ def context_text() -> str:
 def dispatch_text() -> str:
     """The module of everything here, but for declarations and metadata."""
     callees = "".join(declaration(name) for name in ROUTINES)
-    return "\n".join(["declare i64 @enter(ptr)", callees, _RUN, _GIVE_BACK, _EACH])
+    return "\n".join(
+        [
+            "declare i64 @enter(ptr)\ndeclare i64 @fetch_page(ptr, i64, i64)",
+            callees,
+            _RUN,
+            _GIVE_BACK,
+            _EACH,
+        ]
+    )

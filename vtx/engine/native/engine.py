@@ -263,6 +263,9 @@ class Native(Reference):
             self._writer.connect(link, block)
             return
         self._cache().remember(block.ip, block.entry, single=False)
+        if not block.crosses:
+            page = self._slow.memory_hva + self._place().page
+            self._caches.place(self.key, block.ip, page, block.entry)
         if link is not None:
             with suppress(ArenaFullError):
                 self._writer.connect_through(link)

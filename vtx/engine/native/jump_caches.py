@@ -9,12 +9,13 @@ from typing import NamedTuple
 
 from vtx.engine.native.between import number_of
 from vtx.engine.native.context import (
+    BLOCK_ENTRIES,
     CONTEXT,
     DIRECTORY_ENTRIES,
     JUMP_CACHE_ENTRIES,
     SINGLE_ENTRIES,
 )
-from vtx.engine.native.dispatch import DIRECTORY_SHIFT
+from vtx.engine.native.dispatch import BLOCK_SHIFT, DIRECTORY_SHIFT
 from vtx.engine.native.walks import HASH
 from vtx.isa.key import Key
 from vtx.machine.tlb import AddressSpace
@@ -43,7 +44,6 @@ class JumpCache:
 
     def __init__(self) -> None:
         self._table = _Table.from_buffer_copy(_EMPTY)
-        self._used: list[int] = []
         self.hva = ctypes.addressof(self._table)
 
     def remember(self, ip: int, hva: int, *, single: bool) -> None:
@@ -51,17 +51,11 @@ class JumpCache:
         index = (ip >> 12 ^ ip) & (JUMP_CACHE_ENTRIES - 1)
         if single:
             index = JUMP_CACHE_ENTRIES + (index & (SINGLE_ENTRIES - 1))
-        self._used.append(index)
         self._table[2 * index], self._table[2 * index + 1] = ip, hva
 
     def clear(self) -> None:
-        """Forget everything."""
-        if len(self._used) > 512:
-            ctypes.memmove(self._table, _EMPTY, ctypes.sizeof(_EMPTY))
-        else:
-            for index in self._used:
-                self._table[2 * index] = _NOWHERE
-        self._used.clear()
+        """Forget everything; native code may have entered more than Python did."""
+        ctypes.memmove(self._table, _EMPTY, ctypes.sizeof(_EMPTY))
 
 
 class JumpCaches:
@@ -71,11 +65,22 @@ class JumpCaches:
         self._caches: dict[CacheName, JumpCache] = {}
         self._directory = (ctypes.c_uint64 * (4 * DIRECTORY_ENTRIES))()
         self._none = JumpCache()
+        self._blocks = (ctypes.c_uint64 * (4 * BLOCK_ENTRIES))()
 
     def install(self, words: ctypes.Array[ctypes.c_uint64]) -> None:
         """Tell native code, whose context `words` are, where they lie."""
         words[CONTEXT["directory"]] = ctypes.addressof(self._directory)
         words[CONTEXT["nowhere"]] = self._none.hva
+        words[CONTEXT["blocks"]] = ctypes.addressof(self._blocks)
+
+    def place(self, key: Key, ip: int, page_hva: int, hva: int) -> None:
+        """Let native code find the code at `hva` for `ip` whenever the page there is `page_hva`."""
+        if key.bits != 64 and not key.flat & 2:
+            return
+        number = number_of(key)
+        at = 4 * (((ip ^ page_hva) * HASH & _WRAP) >> BLOCK_SHIFT)
+        blocks = self._blocks
+        blocks[at], blocks[at + 1], blocks[at + 2], blocks[at + 3] = ip, page_hva, number, hva
 
     def find(self, name: CacheName) -> JumpCache:
         """The cache of that name, which native code can find too if CS is flat."""
@@ -104,5 +109,6 @@ class JumpCaches:
 
     def forget_all(self) -> None:
         """The blocks are gone."""
+        ctypes.memset(self._blocks, 0, ctypes.sizeof(self._blocks))
         for cache in self._caches.values():
             cache.clear()

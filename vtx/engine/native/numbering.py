@@ -8,7 +8,7 @@ from vtx.machine.tlb import PRIVILEGES
 
 PRIVILEGE_NUMBER = {privilege: n for n, privilege in enumerate(PRIVILEGES)}
 """Position of each privilege; tables have one part for each."""
-OF_WRITE, OF_STACK, PRIVILEGE_SHIFT, SIZE_SHIFT = 1 << 8, 1 << 9, 10, 16
+OF_WRITE, OF_STACK, OF_FETCH, PRIVILEGE_SHIFT, SIZE_SHIFT = 1 << 8, 1 << 9, 1 << 12, 10, 16
 """How an access is told to a slow path: its width in bits 7:0, then these."""
 
 

@@ -38,7 +38,7 @@ class SlowPaths:
     def __init__(self, cpu: Cpu, words: _Words) -> None:
         self._cpu, self._words = cpu, words
         self._error: BaseException | None = None
-        self._memory_hva = ctypes.addressof(ctypes.c_char.from_buffer(cpu.memory))
+        self.memory_hva = ctypes.addressof(ctypes.c_char.from_buffer(cpu.memory))
         pages = cpu.bus.memory.size >> 12
         self._pages = pages
         self._ram_read = (ctypes.c_uint64 * pages)()
@@ -57,7 +57,7 @@ class SlowPaths:
         self._answer("on_code", self._code_written, 3)
         self._code_lines = (ctypes.c_uint64 * pages)()
         cpu.code.observe(self._lines_changed)
-        words[CONTEXT["memory"]] = self._memory_hva
+        words[CONTEXT["memory"]] = self.memory_hva
         words[CONTEXT["code_lines"]] = ctypes.addressof(self._code_lines)
         words[CONTEXT["ram_read"]] = ctypes.addressof(self._ram_read)
         words[CONTEXT["ram_write"]] = ctypes.addressof(self._ram_write)
@@ -136,7 +136,7 @@ class SlowPaths:
 
     def _code_written(self, hva: int, first: int, count: int) -> int:
         """Bytes of a page were written, among them some that hold translated code."""
-        return self._cpu.written(hva - self._memory_hva, first, count)
+        return self._cpu.written(hva - self.memory_hva, first, count)
 
     def _probe(self, gva: int, how: int) -> int:
         self._tell_time()
@@ -166,9 +166,9 @@ class SlowPaths:
             if host < 0:
                 continue
             self._page_of_host[host] = page
-            self._ram_read[page] = self._memory_hva + host
+            self._ram_read[page] = self.memory_hva + host
             if host not in cpu.code.pages:
-                self._ram_write[page] = self._memory_hva + host
+                self._ram_write[page] = self.memory_hva + host
         return 0
 
     def refresh(self) -> None:

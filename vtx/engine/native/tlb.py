@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from vtx.engine.native.context import (
+    FETCH_KEY,
     NO_TAG,
     RANGES,
     TAG_ENTRIES,
@@ -66,8 +67,8 @@ class Pages(PageMap):
 
     __slots__ = ("_field", "_low", "_space")
 
-    def __init__(self, space: "NativeSpace", privilege: int, field: int) -> None:
-        self._space, self._low, self._field = space, privilege << 1 | 1, field
+    def __init__(self, space: "NativeSpace", privilege: int, field: int, kind: int = 0) -> None:
+        self._space, self._low, self._field = space, kind | privilege << 1 | 1, field
 
     def get(self, page: int, default: int | None = None) -> int | None:  # type: ignore[override]
         at = self._space.find(page << 3 | self._low)
@@ -84,6 +85,8 @@ class Pages(PageMap):
         self._space.forget_quickly(page)  # it may have been another one
         at = self._space.make(page << 3 | self._low)
         self._space.second[at + self._field] = self._space.memory_hva + host
+        if page in self._space.global_pages:
+            self._space.second[at + _FLAGS] |= _GLOBAL
 
     def __delitem__(self, page: int) -> None:
         self[page]
@@ -93,8 +96,8 @@ class Pages(PageMap):
     def __iter__(self) -> Iterator[int]:
         second = self._space.second
         for at in range(0, len(second), 4):
-            page = second[at] >> 3
-            if second[at] & 7 == self._low and self.get(page) is not None:
+            page = (second[at] & ~FETCH_KEY) >> 3
+            if second[at] & (FETCH_KEY | 7) == self._low and self.get(page) is not None:
                 yield page
 
     def __len__(self) -> int:
@@ -132,6 +135,7 @@ class NativeSpace(AddressSpace):
         self.reads = tuple(Pages(self, n, _READ) for n in range(len(PRIVILEGES)))
         self.writes = tuple(Pages(self, n, _WRITE) for n in range(len(PRIVILEGES)))
         self.guarded = tuple(GuardedPages(self, n, _FLAGS) for n in range(len(PRIVILEGES)))
+        self.fetch = tuple(Pages(self, n, _READ, FETCH_KEY) for n in range(len(PRIVILEGES)))
         self.forget_table()
 
     # --- the second level ----------------------------------------------------------------------
@@ -182,24 +186,23 @@ class NativeSpace(AddressSpace):
     def is_global(self, page: int) -> bool:
         if page in self.global_pages:
             return True
-        return any(
-            self.second[self.find(page << 3 | n << 1 | 1) + _FLAGS] & _GLOBAL
-            for n in range(len(PRIVILEGES))
-        )
+        return any(self.second[at + _FLAGS] & _GLOBAL for at in self._entries_of(page))
+
+    def _entries_of(self, page: int) -> Iterator[int]:
+        """Where everything about a page stands, or would stand."""
+        for privilege in range(len(PRIVILEGES)):
+            key = page << 3 | privilege << 1 | 1
+            yield self.find(key)
+            yield self.find(key | FETCH_KEY)
 
     def forget_page(self, gva: int) -> None:
         page = gva >> _PAGE_BITS
         self.forget_quickly(page)
-        for fetch in self.fetch:
-            fetch.pop(page, None)
         self.global_pages.discard(page)
-        for privilege in range(len(PRIVILEGES)):
-            at = self.find(page << 3 | privilege << 1 | 1)
+        for at in self._entries_of(page):
             self.second[at + _READ] = self.second[at + _WRITE] = self.second[at + _FLAGS] = 0
 
     def forget_all(self) -> None:
-        for fetch in self.fetch:
-            fetch.clear()
         self.global_pages.clear()
         if self._mask >= 4 * _SMALLEST:
             self._new_second(_SMALLEST)
@@ -209,10 +212,6 @@ class NativeSpace(AddressSpace):
         self.forget_table()
 
     def forget_local(self) -> None:
-        keep = self.global_pages
-        for fetch in self.fetch:
-            for page in [page for page in fetch if page not in keep]:
-                del fetch[page]
         self._bulk.forget_local(self.table_hva)
         self.forget_table()
 

@@ -8,6 +8,7 @@ where a walk is observed, and when the second level has to grow.
 
 from vtx.engine.native.context import (
     CONTEXT,
+    FETCH_KEY,
     NO_TAG,
     TLB_COUNT,
     TLB_ENTRIES,
@@ -15,7 +16,7 @@ from vtx.engine.native.context import (
     TLB_MASK,
     TLB_SECOND,
 )
-from vtx.engine.native.numbering import OF_STACK, PRIVILEGE_SHIFT, SIZE_SHIFT
+from vtx.engine.native.numbering import OF_FETCH, OF_STACK, PRIVILEGE_SHIFT, SIZE_SHIFT
 from vtx.engine.native.region_ranges import ranges_text
 from vtx.isa.layout import SLOTS
 from vtx.isa.program import Privilege
@@ -80,7 +81,10 @@ define internal i64 @key_of(i64 %gva, i64 %how) nounwind {{
   %q = and i64 %p, 3
   %low = shl i64 %q, 1
   %both = or i64 %high, %low
-  %key = or i64 %both, 1
+  %some = or i64 %both, 1
+  %f = and i64 %how, {OF_FETCH}
+  %fetch = shl i64 %f, {FETCH_KEY.bit_length() - OF_FETCH.bit_length()}
+  %key = or i64 %some, %fetch
   ret i64 %key
 }}
 """
@@ -269,7 +273,10 @@ go:
   %stack = and i64 %k, {paging.STACK}
   %b1 = or i64 %whose, %write
   %b2 = or i64 %b1, %stack
-  %bits = trunc i64 %b2 to i8
+  %x = lshr i64 %how, {OF_FETCH.bit_length() - paging.FETCH.bit_length()}
+  %fetch = and i64 %x, {paging.FETCH}
+  %b3 = or i64 %b2, %fetch
+  %bits = trunc i64 %b3 to i8
   %bp = {_field("budget")}
   %bud = load i64, ptr %bp
   %r = call {{ i32, i64, i8 }} @routine_translate(ptr %s, ptr %t, i64 %bud, i64 %gva, i8 %bits)
@@ -365,6 +372,10 @@ plain:
   %f2 = phi i64 [ %f1, %put ], [ %low, %test ]
   store i64 %f2, ptr %fp
   store i64 %hva, ptr %hp
+  %fetched = and i64 %how, {OF_FETCH}
+  %data = icmp eq i64 %fetched, 0
+  br i1 %data, label %quickly, label %entered
+quickly:
   call void @fill(ptr %t, i64 %gva, i64 %how, i64 %hva)
   br label %entered
 entered:
@@ -457,6 +468,36 @@ define dso_local preserve_mostcc {result} @{name}(ptr %s, {parameters}, i64 %how
   %width = and i64 %how, 255
 """  # noqa: E501
 
+
+_FETCH = f"""
+define dso_local i64 @fetch_page(ptr %s, i64 %gva, i64 %user) nounwind {{
+  %xp = {_field("tlb")}
+  %t = load ptr, ptr %xp
+  %p = xor i64 %user, 1
+  %privilege = shl i64 %p, {PRIVILEGE_SHIFT}
+  %how = or i64 %privilege, {OF_FETCH}
+  %key = call i64 @key_of(i64 %gva, i64 %how)
+  %e = call ptr @find(ptr %t, i64 %key)
+  %hp = getelementptr i8, ptr %e, i64 8
+  %known = load i64, ptr %hp
+  %hit = icmp ne i64 %known, 0
+  br i1 %hit, label %out, label %miss
+miss:
+  %r = call {{ i64, i64, i64 }} @walk(ptr %s, ptr %t, i64 %gva, i64 %how)
+  %hva = extractvalue {{ i64, i64, i64 }} %r, 0
+  %positive = icmp sgt i64 %hva, 0
+  br i1 %positive, label %keep, label %out
+keep:
+  call void @remember(ptr %s, ptr %t, i64 %gva, i64 %how, {{ i64, i64, i64 }} %r)
+  br label %out
+out:
+  %h = phi i64 [ %known, %0 ], [ %hva, %miss ], [ %hva, %keep ]
+  ret i64 %h
+}}
+"""
+"""Host address of the page that code at `gva` is fetched from, for user code or not; not
+positive where Python has to find out."""
+assert PRIVILEGES[:2] == (Privilege.USER, Privilege.SUPERVISOR)
 
 _SLOW_LOAD = (
     _slow("slow_load", "ptr", "i64 %gva")
@@ -704,7 +745,7 @@ def walks_text() -> str:
         [
             "declare { i32, i64, i8 } @routine_translate(ptr, ptr, i64, i64, i8)",
             _NOTICE, _WITHDRAW, _KEY, _FIND, _FILL, _CACHED, _RAM, _WALK, _REMEMBER,
-            _PAGES, _COPY, _SLOW_LOAD,
+            _PAGES, _COPY, _FETCH, _SLOW_LOAD,
             _SLOW_STORE, _PROBE_PAGE, _SLOW_PROBE, _FORGET_LOCAL, _FORGET_WRITES, ranges_text(),
         ]
     )  # fmt: skip
