@@ -12,10 +12,10 @@ NAMES = ("auto", "native", "reference", "evaluate")
 
 def native_problem() -> str | None:
     """Why the native engine cannot be used here; None when it can."""
-    from vtx.engine.native.compiler import CompileError, host_compiler
+    from vtx.engine.native.compiler import CompileError, available, host_compiler
     from vtx.engine.native.library import is_kept
 
-    if is_kept():
+    if available() and is_kept():
         return None  # LLVM takes long to load, and may not be needed
     try:
         host_compiler()

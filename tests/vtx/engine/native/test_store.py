@@ -4,7 +4,6 @@ import errno
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -329,18 +328,13 @@ def test_uses_alone_are_written_once_they_are_old(tmp_path: Path) -> None:
     assert before != after and after.index(b"value") < before.index(b"value")
 
 
-# --- speed and place -------------------------------------------------------------------------
-def test_five_megabytes_of_five_thousand_records_load_in_milliseconds(tmp_path: Path) -> None:
+# --- size and place --------------------------------------------------------------------------
+def test_five_megabytes_of_five_thousand_records_are_read_at_first_use(tmp_path: Path) -> None:
     records = {b"key %d" % n: bytes([n % 256]) * 1000 for n in range(5000)}
     _saved(tmp_path, records, limit=10 << 20)
-    best = 1.0
-    for _ in range(10):
-        opened = _open(tmp_path)
-        start = time.perf_counter()
-        opened.get(b"key 0")
-        best = min(best, time.perf_counter() - start)
-        assert len(opened) == 5000
-    assert best < 0.015
+    opened = _open(tmp_path)
+    assert bytes(opened.get(b"key 4999") or b"") == bytes([4999 % 256]) * 1000
+    assert len(opened) == 5000
 
 
 def test_the_directory_is_the_first_that_the_environment_names(
