@@ -34,6 +34,14 @@ _HANDLERS = {FAULT: "deliver_fault", EXIT: "vm_exit", SOFTWARE_EVENT: "deliver_s
 """How a program ended -> the routine that carries on. A routine may end the same ways."""
 
 
+class Waiting(Protocol):
+    """Whether a hardware event waits, be it held back or not."""
+
+    def interrupt_pending(self) -> bool: ...
+
+    def nmi_pending(self) -> bool: ...
+
+
 class Block(Protocol):
     """Runs one or more instructions; returns how they ended."""
 
@@ -71,6 +79,8 @@ class Reference:
         """The last block ended in a repeated string instruction, complete or not."""
         self.raised = False
         """The last program that did not simply complete was INT n or one of its kin."""
+        self.source: Waiting | None = None
+        """Where hardware events wait."""
         self.python_root = False
         """VMX root mode is played by Python, which VM exits have to reach."""
         cpu.translator = self._translator()

@@ -38,7 +38,7 @@ class Runner:
         """Execute until something ends it, at the latest when now() reaches `limit`."""
         boundary = Boundary(self.engine, self.source)
         cpu, words = self.engine.cpu, self.engine.cpu.words
-        self.engine.python_root = self.python_root
+        self.engine.python_root, self.engine.source = self.python_root, self.source
         while True:
             if words[_STOP]:
                 return Ended.STOP

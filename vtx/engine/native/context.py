@@ -48,6 +48,8 @@ JUMP_CACHE_ENTRIES = 1024
 """Entries of {instruction pointer, code}, 16 bytes each."""
 SINGLE_ENTRIES = 256
 """Entries behind them of the same kind, for blocks of one instruction that is run alone."""
+JUMP_CACHE_USED = 16 * (JUMP_CACHE_ENTRIES + SINGLE_ENTRIES)
+"""Offset of a word that is not 0 once a jump cache has entries."""
 DIRECTORY_ENTRIES = 64
 """Entries of {translations, number of a key, its jump cache, spare}, 32 bytes each."""
 BLOCK_ENTRIES = 8192

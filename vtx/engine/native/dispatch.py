@@ -12,6 +12,7 @@ from vtx.engine.native.context import (
     CONTEXT,
     DIRECTORY_ENTRIES,
     JUMP_CACHE_ENTRIES,
+    JUMP_CACHE_USED,
     LEFT_BUDGET,
     LEFT_BY_MEMORY,
     LEFT_EXIT,
@@ -229,6 +230,9 @@ translated:
   %bcode = load i64, ptr %bcp
   store i64 %rip, ptr %je
   store i64 %bcode, ptr %codep
+  %used = add i64 %cache, {JUMP_CACHE_USED}
+  %usedp = inttoptr i64 %used to ptr
+  store i64 1, ptr %usedp
   br label %found
 found:
   %code = load i64, ptr %codep

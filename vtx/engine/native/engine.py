@@ -183,7 +183,7 @@ class Native(Reference):
         status, sampled = -1, False
         while room := until - words[RETIRED]:
             try:
-                block = self._find_native(1 if status == LEFT_REGION_BUDGET else room)
+                block = self._find_native(room)
             except _FetchFaultError:
                 self.settle(self.cpu.status)
                 return True
@@ -191,6 +191,8 @@ class Native(Reference):
                 return super().run_block(room)
             if status == LEFT_MISS:
                 self._remember(block)
+            if status == LEFT_REGION_BUDGET:
+                block = block.plain or block
             elif room == 1 and block.count == 1 and not block.crosses:
                 self._cache().remember(block.ip, block.entry, single=True)
             self.repeats = block.repeats
@@ -231,10 +233,17 @@ class Native(Reference):
         context, words = self._words, self.cpu.words
         blocking, vmx = words[_BLOCKING], words[_VMX]
         accepts = words[_RFLAGS] & RFLAGS_IF or (vmx == 2 and words[_PIN] & _PIN_EXTERNAL)
-        context[_CALM] = bool(accepts and not blocking & _ANY_BLOCKING)
+        # What would have been delivered if it were there needs no asking.
+        calm = accepts and not blocking & _ANY_BLOCKING
+        context[_CALM] = bool(calm or not self._waiting())
         context[_ENTERED_VMX], context[_ENTERED_BLOCKING] = vmx, blocking
         context[CONTEXT["attention"]] = context[CONTEXT["key"]] = 0
         context[CONTEXT["native_root"]] = not self.python_root
+
+    def _waiting(self) -> bool:
+        """A hardware event waits, be it held back or not."""
+        source = self.source
+        return source is not None and (source.interrupt_pending() or source.nmi_pending())
 
     def _key_changed(self, number: int) -> None:
         """Native code went on with another key; its number and state are the present ones."""

@@ -13,6 +13,7 @@ from vtx.engine.native.context import (
     CONTEXT,
     DIRECTORY_ENTRIES,
     JUMP_CACHE_ENTRIES,
+    JUMP_CACHE_USED,
     SINGLE_ENTRIES,
 )
 from vtx.engine.native.dispatch import BLOCK_SHIFT, DIRECTORY_SHIFT
@@ -20,7 +21,8 @@ from vtx.engine.native.walks import HASH
 from vtx.isa.key import Key
 from vtx.machine.tlb import AddressSpace
 
-_Table = ctypes.c_uint64 * (2 * (JUMP_CACHE_ENTRIES + SINGLE_ENTRIES))
+_USED = JUMP_CACHE_USED // 8
+_Table = ctypes.c_uint64 * (_USED + 1)
 _NOWHERE = 0x8000_0000_0000_0001
 """An instruction pointer that no jump has: it is not canonical."""
 _EMPTY = _Table(*([_NOWHERE, 0] * (JUMP_CACHE_ENTRIES + SINGLE_ENTRIES)))
@@ -52,10 +54,12 @@ class JumpCache:
         if single:
             index = JUMP_CACHE_ENTRIES + (index & (SINGLE_ENTRIES - 1))
         self._table[2 * index], self._table[2 * index + 1] = ip, hva
+        self._table[_USED] = 1
 
     def clear(self) -> None:
         """Forget everything; native code may have entered more than Python did."""
-        ctypes.memmove(self._table, _EMPTY, ctypes.sizeof(_EMPTY))
+        if self._table[_USED]:
+            ctypes.memmove(self._table, _EMPTY, ctypes.sizeof(_EMPTY))
 
 
 class JumpCaches:

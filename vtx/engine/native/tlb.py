@@ -204,9 +204,11 @@ class NativeSpace(AddressSpace):
 
     def forget_all(self) -> None:
         self.global_pages.clear()
+        if not self.table[_COUNT]:
+            return  # the first level holds only what the second does
         if self._mask >= 4 * _SMALLEST:
             self._new_second(_SMALLEST)
-        elif self.table[_COUNT]:
+        else:
             ctypes.memset(self.second, 0, ctypes.sizeof(self.second))
             self.table[_COUNT] = 0
         self.forget_table()
