@@ -36,7 +36,8 @@ class SlowPaths:
     """Python's answers for one CPU."""
 
     def __init__(self, cpu: Cpu, words: _Words) -> None:
-        self._cpu, self._words = cpu, words
+        assert isinstance(cpu.tlb, NativeTlb)
+        self._cpu, self._words, self._tlb = cpu, words, cpu.tlb
         self._error: BaseException | None = None
         self.memory_hva = ctypes.addressof(ctypes.c_char.from_buffer(cpu.memory))
         pages = cpu.bus.memory.size >> 12
@@ -90,13 +91,11 @@ class SlowPaths:
 
     def synchronize(self) -> None:
         """Let Python know which address space native code made the current one."""
-        cpu, hva = self._cpu, self._words[_TLB]
-        tlb = cpu.tlb
-        assert isinstance(tlb, NativeTlb)
-        if tlb.table_hva != hva:
-            tlb.adopt(hva)
-            if cpu.on_context is not None:
-                cpu.on_context()
+        hva = self._words[_TLB]
+        if self._tlb.switched_to != hva:
+            self._tlb.adopt(hva)
+            if self._cpu.on_context is not None:
+                self._cpu.on_context()
 
     def returned(self) -> None:
         """Native code was left: raise what went wrong while it ran."""

@@ -261,6 +261,8 @@ class NativeTlb(Tlb):
         self.tags = (ctypes.c_uint64 * (4 * TAG_ENTRIES))()
         """For native code: address spaces by tag."""
         self._tag_of: dict[int, Tag] = {}
+        self.switched_to = 0
+        """Host address of the table of the space that belongs to `tag`."""
         super().__init__()
         self.switch(self.tag)
 
@@ -276,7 +278,7 @@ class NativeTlb(Tlb):
         vpid, pcid, root = tag
         at = 4 * tag_index(vpid << 12 | pcid, root)
         self.tags[at], self.tags[at + 1] = vpid << 12 | pcid, root
-        self.tags[at + 2] = space.table_hva
+        self.tags[at + 2] = self.switched_to = space.table_hva
 
     def adopt(self, table_hva: int) -> None:
         """Native code made the space with this table the current one."""

@@ -7,6 +7,7 @@ import pytest
 from vtx.engine.choice import make_engine, native_problem
 from vtx.engine.reference import Reference
 from vtx.isa.layout import SLOT_NAMES
+from vtx.isa.program import Flush
 from vtx.machine.bus import Bus
 from vtx.machine.cpu import Cpu
 from vtx.machine.memory import PhysicalMemory
@@ -178,3 +179,42 @@ def test_many_calls_at_once_are_the_calls_one_by_one(pair: Pair) -> None:
     reference, native = (engine.each("vmx_vmread", fields)() for engine in pair.engines)
     assert reference == native
     assert len(native) == 2 * len(fields)
+
+
+class TestFlushes:
+    """What INVVPID and INVEPT forget, seen by the translations that stay."""
+
+    SPACES = ((1, 0, 0x2000), (1, 3, 0x2000), (2, 0, 0x2000), (0, 0, 0), (2, 0, 0x3000))
+    FLUSHES = (
+        (Flush.VPID_PAGE, 1, 0x5123), (Flush.VPID, 2, 0), (Flush.VPID_LOCAL, 1, 0),
+        (Flush.ALL_VPIDS, 0, 0), (Flush.EPT, 0x201E, 0), (Flush.ALL_EPT, 0, 0),
+        (Flush.LOCAL, 0, 0), (Flush.PAGE, 0x5FFF, 0), (Flush.PCID_LOCAL, 0, 0),
+        (Flush.ALL, 0, 0),
+    )  # fmt: skip
+
+    @pytest.mark.parametrize("flush", FLUSHES, ids=lambda flush: Flush(flush[0]).name)
+    def test_both_engines_keep_the_same_translations(
+        self, pair: Pair, flush: tuple[int, int, int]
+    ) -> None:
+        left = []
+        for engine in pair.engines:
+            tlb = engine.cpu.tlb
+            for tag in self.SPACES:
+                tlb.switch(tag)
+                tlb.space.global_pages.add(6)
+                for page in (5, 6, 5 + 256):
+                    tlb.space.reads[1][page] = tlb.space.fetch[0][page] = 0x7000
+                    tlb.space.writes[2][page] = 0x8000
+            tlb.switch((0, 0, 0))
+            engine.cpu.flush(*flush)
+            found = []
+            for tag in self.SPACES:
+                tlb.switch(tag)
+                found.append([dict(pages) for pages in tlb.space.maps()])
+            tlb.flush()
+            tlb.switch((0, 0, 0))
+            engine.cpu.switch_context()
+            left.append(found)
+        assert left[0] == left[1]
+        everything = {5: 0x7000, 6: 0x7000, 5 + 256: 0x7000}
+        assert any(maps[1] != everything for maps in left[1])
