@@ -17,7 +17,7 @@ from vtx.engine.native.context import (
     SINGLE_ENTRIES,
 )
 from vtx.engine.native.dispatch import BLOCK_SHIFT, DIRECTORY_SHIFT
-from vtx.engine.native.walks import HASH
+from vtx.engine.native.second_level import HASH
 from vtx.isa.key import Key
 from vtx.machine.tlb import AddressSpace
 

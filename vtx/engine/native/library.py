@@ -10,9 +10,10 @@ from vtx.engine.families import load_all
 from vtx.engine.native.arena import Arena, ArenaFullError
 from vtx.engine.native.compiler import CompileError, host_compiler
 from vtx.engine.native.dispatch import ROUTINES as DISPATCHED
-from vtx.engine.native.dispatch import context_text, dispatch_text
+from vtx.engine.native.dispatch import dispatch_text
 from vtx.engine.native.kept import kept
 from vtx.engine.native.lower import called
+from vtx.engine.native.native_calls import context_text
 from vtx.engine.native.objects import (
     Function,
     ObjectCode,

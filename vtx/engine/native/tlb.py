@@ -24,8 +24,8 @@ from vtx.engine.native.context import (
     TLB_SECOND,
     TLB_WORDS,
 )
-from vtx.engine.native.dispatch import tag_index
-from vtx.engine.native.walks import HASH
+from vtx.engine.native.native_calls import tag_index
+from vtx.engine.native.second_level import HASH
 from vtx.machine.tlb import PRIVILEGES, AddressSpace, PageMap, Tag, Tlb
 
 _FIRST_WORDS = TLB_SECOND // 8
