@@ -58,6 +58,8 @@ class Block:
     """It holds one instruction although others could have followed."""
     crosses: bool = False
     """Its bytes lie on two pages: only who knows both may enter it."""
+    plain: "Block | None" = None
+    """The block itself, where entering it leads to a region now."""
 
 
 class BlockWriter:

@@ -11,11 +11,13 @@ The environment's VTX_REGIONS is one of MODES, for an engine that is told nothin
 
 import os
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from vtx.engine.native.arena import Arena, ArenaFullError
-from vtx.engine.native.blocks import Block, BlockWriter
+from vtx.engine.native.blocks import Block, BlockWriter, Piece
 from vtx.engine.native.compiler import CompileError
+from vtx.engine.native.forms import Form
 from vtx.engine.native.kept import kept, name_of
 from vtx.engine.native.library import Library
 from vtx.engine.native.objects import INSIDE, ObjectError, parse_object
@@ -50,6 +52,7 @@ class _Head:
 
     block: Block
     place: Place
+    pieces: Sequence[Piece]
 
     def shares_page_with(self, ip: int) -> bool:
         host = self.place.host + ip - self.place.ip
@@ -63,6 +66,24 @@ class _Waiting:
     head: _Head
     name: bytes
     request: Request
+
+
+_names: dict[int, tuple[Form, bytes]] = {}
+"""id() of a form -> the form, which keeps its id, and its name."""
+
+
+def _name_of(region: Region) -> bytes:
+    """What the region's code is kept as: it follows from the forms and numbers alone."""
+    return name_of(
+        *((b.ip, *((_name_of_form(s.form), s.numbers) for s in b.steps)) for b in region.blocks)
+    )
+
+
+def _name_of_form(form: Form) -> bytes:
+    known = _names.get(id(form))
+    if known is None:
+        known = _names[id(form)] = (form, name_of(form))
+    return known[1]
 
 
 @dataclass
@@ -93,11 +114,12 @@ class Regions:
             return
         region = discover(block.ip, pieces_at)
         if region is not None:
-            self._want(region, _Head(block, place), hot=seen == _THRESHOLD)
+            head = _Head(block, place, pieces_at(block.ip))
+            self._want(region, head, hot=seen == _THRESHOLD)
 
     def _want(self, region: Region, head: _Head, *, hot: bool) -> None:
         """Install the region if its code is kept, have it compiled if the head is hot."""
-        name = name_of(region)
+        name = _name_of(region)
         known = kept().get(_KIND, name)
         if known is not None:
             self._seen[head.block.hva] = _THRESHOLD
@@ -140,8 +162,10 @@ class Regions:
     def _install(self, compiled: CompiledRegion, head: _Head) -> None:
         """Put the code into the arena and lead the head's entry there."""
         try:
-            self.writer.redirect(head.block, self._place(compiled, head))
-        except (RelocationError, ObjectError, ArenaFullError) as error:
+            entry = self._place(compiled, head)
+            head.block.plain = self.writer.write(head.block.ip, head.pieces, head.place.base)
+            self.writer.redirect(head.block, entry)
+        except (RelocationError, ObjectError, ArenaFullError, CompileError) as error:
             self.problem = self.problem or str(error)
         else:
             self.installed += 1
