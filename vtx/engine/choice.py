@@ -31,9 +31,7 @@ def resolve_engine(name: str) -> tuple[str, str | None]:
     """
     if name not in NAMES:
         raise ValueError(f"--engine {name}: there are {', '.join(NAMES)}")
-    if name == "auto":
-        return "reference", None
-    if name != "native":
+    if name not in ("auto", "native"):
         return name, None
     problem = native_problem()
     if problem is None:
