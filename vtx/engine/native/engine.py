@@ -44,6 +44,8 @@ _ARENA_SIZE = 64 << 20
 _QUANTUM = 2_000_003
 """Instructions after which Python may look at signals. It is prime, so that the budget does not
 always end at the same place of a loop."""
+_TELLING = 100_000
+"""Instructions of a budget whose end says where code is hot."""
 _CS_BASE, _CS_LIMIT = SLOTS["cs_base"], SLOTS["cs_limit"]
 _RFLAGS, _BLOCKING, _RESUME = SLOTS["rflags"], SLOTS["interruptibility"], SLOTS["resume_flag"]
 _VMX, _PIN = SLOTS["vmx"], SLOTS["pin_controls"]
@@ -179,7 +181,8 @@ class Native(Reference):
         if self._regions.waiting:
             self._regions.collect()
         words = self.cpu.words
-        until = words[RETIRED] + min(room, _QUANTUM)
+        budget = min(room, _QUANTUM)
+        until = words[RETIRED] + budget
         status, sampled = -1, False
         while room := until - words[RETIRED]:
             try:
@@ -200,7 +203,7 @@ class Native(Reference):
                 self._see(block)
                 self._tlb.widen()
             status = self._run(block, until)
-            if status == LEFT_BUDGET and not sampled:
+            if status == LEFT_BUDGET and budget >= _TELLING and not sampled:
                 self._sample()
             if status == LEFT_REGION_BUDGET:
                 self._tlb.widen()

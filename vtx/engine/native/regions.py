@@ -29,7 +29,7 @@ from vtx.engine.native.translations import Place
 MODES = ("off", "background", "eager")
 """Never; when hot, by another process; at once wherever a block is found twice, for tests."""
 _ENVIRONMENT = "VTX_REGIONS"
-_DEFAULT = "off"
+_DEFAULT = "background"
 _THRESHOLD = 2
 """Times a block is seen before it becomes a head. One that is kept is used at the first time."""
 _MOST_WAITING = 8
