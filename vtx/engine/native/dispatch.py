@@ -3,7 +3,8 @@
 When a block is left because an instruction may have changed the mode, or ended in a fault or
 software event, the event is delivered by the algebra's routines, and the block at the new RIP
 is looked up for the key that holds then. Everything else is returned to Python: VM exits,
-events that may be due, blocks that are not known.
+events that may be due, blocks that are not known. Nothing is fetched once the budget is used
+up: the walk would set accessed flags before their time.
 """
 
 from vtx.engine.native.between import BUSY, KEY_LEVEL_SHIFT, NOT_PLAIN, RESUMING
@@ -194,7 +195,11 @@ cached:
   %codep = getelementptr i8, ptr %je, i64 8
   br i1 %hit, label %found, label %search
 search:
-  br i1 %resuming, label %unknown, label %fetch
+  br i1 %resuming, label %unknown, label %due
+due:
+  %remaining = load i64, ptr %budp
+  %goes_on = icmp sgt i64 %remaining, 0
+  br i1 %goes_on, label %fetch, label %settle
 fetch:
   %levels = lshr i64 %number, {KEY_LEVEL_SHIFT}
   %level = and i64 %levels, 3
