@@ -40,6 +40,13 @@ _OPTIONS = (
         "-m", "--memory", type=SIZE, default="64M", show_default=True, help="64M, 1G or bytes."
     ),
     click.option(
+        "--code-cache",
+        type=SIZE,
+        default="64M",
+        show_default=True,
+        help="Most native code to keep.",
+    ),
+    click.option(
         "--max-instructions",
         type=click.IntRange(min=1),
         metavar="N",
@@ -75,6 +82,7 @@ class Guest:
     cpu: str
     engine: str
     memory: int
+    code_cache: int
     max_instructions: int | None
     append: str
     initrd: Path | None
@@ -107,6 +115,7 @@ class Guest:
             cpu=self.cpu,
             engine=self.engine,
             memory=self.memory,
+            code_cache=self.code_cache,
             max_instructions=self.max_instructions,
             append=self.append,
             initrd=initrd,

@@ -27,7 +27,7 @@ class SizeType(click.ParamType[int]):
         size *= FACTORS[found[2].upper()]
         if size < 1 << 20:
             hint = f"; did you mean {value}M?" if not found[2] and 0 < size < GRAIN else ""
-            self.fail(f"{value} is less than 1M of memory{hint}", param, ctx)
+            self.fail(f"{value} is less than 1M{hint}", param, ctx)
         if size % GRAIN:
             self.fail(f"{value} is not a multiple of 4K", param, ctx)
         return size

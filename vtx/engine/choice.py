@@ -6,6 +6,13 @@ Whoever builds a machine asks here for its executor; nothing else needs to know 
 from vtx.engine.reference import Reference
 from vtx.machine.cpu import Cpu
 
+CODE_CACHE = 64 << 20
+"""Bytes of native code kept at most by one engine, if nobody says otherwise."""
+LEAST_CODE_CACHE = 5 << 20
+"""What the native engine's own routines take, and room for blocks."""
+MOST_CODE_CACHE = 1 << 30
+"""Native code reaches all of it by 32-bit distances."""
+
 NAMES = ("auto", "native", "reference", "evaluate")
 """What `--engine` takes. `evaluate` is the reference engine with its plain reader."""
 
@@ -53,15 +60,20 @@ class Substitute(Reference):
         return self._problem
 
 
-def make_engine(name: str, cpu: Cpu, features: frozenset[str]) -> Reference:
-    """The executor `name`, one that `resolve_engine` gave, for a CPU."""
+def make_engine(
+    name: str, cpu: Cpu, features: frozenset[str], *, code_cache: int = CODE_CACHE
+) -> Reference:
+    """The executor `name`, one that `resolve_engine` gave, for a CPU.
+
+    `code_cache` is in bytes, for an engine that makes native code.
+    """
     if name == "native":
         from vtx.engine.native.arena import ArenaError
         from vtx.engine.native.compiler import CompileError
         from vtx.engine.native.engine import Native
 
         try:
-            return Native(cpu, features)
+            return Native(cpu, features, code_cache=code_cache)
         except (ArenaError, CompileError) as error:
             return Substitute(cpu, features, str(error))
     return Reference(cpu, features, quick=name == "reference")

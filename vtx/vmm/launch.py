@@ -7,7 +7,12 @@ style works.
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from vtx.engine.choice import resolve_engine
+from vtx.engine.choice import (
+    CODE_CACHE,
+    LEAST_CODE_CACHE,
+    MOST_CODE_CACHE,
+    resolve_engine,
+)
 from vtx.machine.computer import Computer, Sink, discard
 from vtx.machine.cpu_model import CpuModel, cpu_model
 from vtx.machine.loader import ImageError, load_image
@@ -29,7 +34,7 @@ EventSink = Callable[[Event], None]
 
 @dataclass(frozen=True)
 class RunOptions:
-    """Everything that decides what a run does. `memory` is in bytes."""
+    """Everything that decides what a run does. `memory` and `code_cache` are in bytes."""
 
     image: bytes
     image_name: str
@@ -37,6 +42,8 @@ class RunOptions:
     cpu: str = "haswell"
     engine: str = "auto"
     memory: int = 64 << 20
+    code_cache: int = CODE_CACHE
+    """Native code kept at most; it changes nothing but speed."""
     max_instructions: int | None = None
     append: str = ""
     initrd: bytes | None = None
@@ -87,6 +94,7 @@ def launch(options: RunOptions) -> Launched:
     cpu = _cpu(options.cpu)
     style, notes = resolve_style(options.style, cpu)
     engine = _engine(options.engine, notes)
+    _check_code_cache(options.code_cache)
     console = bytearray()
 
     def serial(data: bytes) -> None:
@@ -102,7 +110,7 @@ def launch(options: RunOptions) -> Launched:
                 style.vmm, options.image, name=options.image_name, cpu=cpu,
                 ram_size=options.memory, command_line=options.append,
                 modules=_modules(options), serial=serial, trace=options.trace, engine=engine,
-                probes=options.probes,
+                code_cache=options.code_cache, probes=options.probes,
             )  # fmt: skip
     except (ImageError, ProbeError) as error:
         raise LaunchError(str(error)) from None
@@ -135,6 +143,12 @@ def _engine(name: str, notes: list[str]) -> str:
     return engine
 
 
+def _check_code_cache(size: int) -> None:
+    if not LEAST_CODE_CACHE <= size <= MOST_CODE_CACHE:
+        bounds = f"from {LEAST_CODE_CACHE >> 20}M to {MOST_CODE_CACHE >> 20}M"
+        raise LaunchError(f"--code-cache: {size} bytes; it has to be {bounds}")
+
+
 def _modules(options: RunOptions) -> tuple[tuple[bytes, str], ...]:
     initrd = ((options.initrd, ""),) if options.initrd is not None else ()
     return initrd + options.modules
@@ -152,7 +166,10 @@ def _bare(options: RunOptions, cpu: CpuModel, serial: Sink, engine: str) -> Bare
         ram_size=options.memory,
         name=options.image_name,
     )
-    return BareSession(computer, boot, engine=engine, trace=options.trace, probes=options.probes)
+    return BareSession(
+        computer, boot, engine=engine, code_cache=options.code_cache, trace=options.trace,
+        probes=options.probes,
+    )  # fmt: skip
 
 
 def run(options: RunOptions) -> RunResult:

@@ -9,7 +9,7 @@ from hashlib import sha256
 from typing import Protocol
 
 from vtx.engine.boundary import InterruptSource
-from vtx.engine.choice import make_engine
+from vtx.engine.choice import CODE_CACHE, make_engine
 from vtx.engine.run import Ended, Runner
 from vtx.isa.layout import GPR_NAMES, SEGMENT_NAMES
 from vtx.machine.bus import Bus
@@ -115,13 +115,14 @@ class BareSession:
         boot: BootState,
         *,
         engine: str = "reference",
+        code_cache: int = CODE_CACHE,
         trace: Callable[[Event], None] | None = None,
         probes: tuple[str, ...] = (),
     ) -> None:
         """`probes` are reported to `trace`. Raises ProbeError for one that has no place."""
         self.computer = computer
         apply_boot_state(computer.cpu, boot)
-        self.engine = make_engine(engine, computer.cpu, computer.features)
+        self.engine = make_engine(engine, computer.cpu, computer.features, code_cache=code_cache)
         self.walks = computer.cpu.walks
         source: InterruptSource = computer.platform
         if trace is not None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from vtx.engine.choice import completing, make_engine
+from vtx.engine.choice import CODE_CACHE, completing, make_engine
 from vtx.machine.computer import Computer, Sink, apply_boot_state
 from vtx.machine.cpu_model import CpuModel
 from vtx.machine.loader import BootState, load_image
@@ -47,6 +47,7 @@ class VirtualSession:
         serial: Sink,
         trace: EventSink | None,
         engine: str,
+        code_cache: int = CODE_CACHE,
         probes: tuple[str, ...] = (),
     ) -> "VirtualSession":
         """Build host, VM and VMM, and load the image into the VM.
@@ -57,7 +58,7 @@ class VirtualSession:
         frames = ScatteredFrames(ram_size, HOST_LOW + POOL_BYTES, unit)
         host_size = HOST_LOW + POOL_BYTES + frames.size
         computer = Computer(cpu=cpu, ram_size=host_size, memory=PhysicalMemory(host_size), vmx=True)
-        executor = make_engine(engine, computer.cpu, computer.features)
+        executor = make_engine(engine, computer.cpu, computer.features, code_cache=code_cache)
         vm = VirtualMachine(
             cpu=cpu, ram_size=ram_size, memory=computer.memory, frames=frames,
             code=computer.cpu.code, serial=serial, engine=completing(engine),

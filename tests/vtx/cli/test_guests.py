@@ -113,7 +113,13 @@ def test_ctrl_c_is_130_and_leaves_a_whole_trace(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [("--vmm", "nonsense"), ("--vmm", "none.py:X"), ("--engine", "nonsense"), ("-m", "900T")],
+    [
+        ("--vmm", "nonsense"),
+        ("--vmm", "none.py:X"),
+        ("--engine", "nonsense"),
+        ("-m", "900T"),
+        ("--code-cache", "2M"),
+    ],
 )
 def test_what_cannot_be_launched_is_one_line(arguments: tuple[str, ...]) -> None:
     done = vtx("run", HELLO, *arguments)

@@ -52,6 +52,7 @@ def test_defaults_are_those_of_the_contract(cli: Cli, image: Path, seen: list[Ru
     options = seen[0]
     assert (options.style, options.cpu, options.engine) == ("auto", "haswell", "auto")
     assert (options.memory, options.max_instructions) == (64 << 20, None)
+    assert options.code_cache == 64 << 20
     assert (options.append, options.initrd, options.modules) == ("", None, ())
     assert (options.image, options.image_name) == (b"\x7fELF image", str(image))
     assert options.trace is None
@@ -66,14 +67,15 @@ def test_options_reach_the_machine(
     (tmp_path / "typed").write_bytes(b"ls\n")
     cli(
         "run", image, "--vmm", "shadow", "--cpu", "haswell-noept", "--engine", "reference",
-        "-m", "128M", "--max-instructions", "5000", "--append", "quiet root=/dev/none",
-        "--initrd", tmp_path / "rd", "--module", f"{tmp_path}/mod a b",
+        "-m", "128M", "--code-cache", "8M", "--max-instructions", "5000",
+        "--append", "quiet root=/dev/none", "--initrd", tmp_path / "rd", "--module", f"{tmp_path}/mod a b",
         "--input", tmp_path / "typed",
     )  # fmt: skip
 
     options = seen[0]
     assert (options.style, options.cpu, options.engine) == ("shadow", "haswell-noept", "reference")
     assert (options.memory, options.max_instructions) == (128 << 20, 5000)
+    assert options.code_cache == 8 << 20
     assert (options.append, options.initrd) == ("quiet root=/dev/none", b"disk")
     assert options.modules == ((b"module", f"{tmp_path}/mod a b"),)
     assert options.console_input == b"ls\n"

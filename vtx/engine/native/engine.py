@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from vtx.engine.boundary import BLOCKING_MOV_SS, BLOCKING_NMI, BLOCKING_STI, RFLAGS_IF
+from vtx.engine.choice import CODE_CACHE
 from vtx.engine.families import load_all
 from vtx.engine.generate import RETIRED, RIP
 from vtx.engine.native.arena import Arena, ArenaFullError
@@ -25,6 +26,7 @@ from vtx.engine.native.context import (
 )
 from vtx.engine.native.jump_caches import CacheName, JumpCache, JumpCaches
 from vtx.engine.native.library import Library
+from vtx.engine.native.page_cache import PageCache
 from vtx.engine.native.regions import make_regions
 from vtx.engine.native.slow_paths import SlowPaths
 from vtx.engine.native.tlb import NativeTlb, bulk_functions
@@ -40,7 +42,6 @@ from vtx.machine.state import EXECUTOR_WORDS
 from vtx.machine.tlb import AddressSpace
 from vtx.spec import CONTROLS
 
-_ARENA_SIZE = 64 << 20
 _QUANTUM = 2_000_003
 """Instructions after which Python may look at signals. It is prime, so that the budget does not
 always end at the same place of a loop."""
@@ -66,15 +67,22 @@ class _FetchFaultError(Exception):
 class Native(Reference):
     """Executes one CPU with native code."""
 
-    def __init__(self, cpu: Cpu, features: frozenset[str], *, regions: str | None = None) -> None:
+    def __init__(
+        self,
+        cpu: Cpu,
+        features: frozenset[str],
+        *,
+        regions: str | None = None,
+        code_cache: int = CODE_CACHE,
+    ) -> None:
         """`regions` is one of `regions.MODES`; None: what the environment says.
 
-        Raises CompileError and ArenaError, and has then changed nothing.
+        `code_cache` bounds native code, in bytes. Raises CompileError and ArenaError, and has then changed nothing.
         """
         load_all()  # the library compiles routines of the algebra
         self._problem: str | None = None
         self._caches = JumpCaches()
-        self._arena = Arena(_ARENA_SIZE)
+        self._arena = Arena(code_cache)
         self._library = Library(self._arena)
         self._writer = BlockWriter(self._library, self._arena)
         dispatcher = self._library.dispatcher()
@@ -82,8 +90,9 @@ class Native(Reference):
         self._adopt_tlb(cpu)
         super().__init__(cpu, features)
         self._regions = make_regions(regions, self._arena, self._library, self._writer)
+        pages = PageCache(self._arena, self._library, self._writer, features)
         self._translations = Translations(
-            self._writer, self._arena, cpu.memory, cpu.code, self._forget_page, features
+            self._writer, self._arena, cpu.memory, cpu.code, self._forget_page, features, pages
         )
         total = SLOT_COUNT + EXECUTOR_WORDS
         self._words = (ctypes.c_uint64 * total).from_buffer(cpu.state.buffer)
