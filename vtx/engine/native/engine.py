@@ -26,7 +26,6 @@ from vtx.engine.native.context import (
 )
 from vtx.engine.native.jump_caches import CacheName, JumpCache, JumpCaches
 from vtx.engine.native.library import Library
-from vtx.engine.native.page_cache import PageCache
 from vtx.engine.native.regions import make_regions
 from vtx.engine.native.slow_paths import SlowPaths
 from vtx.engine.native.tlb import NativeTlb, bulk_functions
@@ -77,7 +76,8 @@ class Native(Reference):
     ) -> None:
         """`regions` is one of `regions.MODES`; None: what the environment says.
 
-        `code_cache` bounds native code, in bytes. Raises CompileError and ArenaError, and has then changed nothing.
+        `code_cache` bounds native code, in bytes. Raises CompileError and ArenaError, and has
+        then changed nothing.
         """
         load_all()  # the library compiles routines of the algebra
         self._problem: str | None = None
@@ -90,9 +90,8 @@ class Native(Reference):
         self._adopt_tlb(cpu)
         super().__init__(cpu, features)
         self._regions = make_regions(regions, self._arena, self._library, self._writer)
-        pages = PageCache(self._arena, self._library, self._writer, features)
         self._translations = Translations(
-            self._writer, self._arena, cpu.memory, cpu.code, self._forget_page, features, pages
+            self._writer, self._arena, cpu.memory, cpu.code, self._forget_page, features
         )
         total = SLOT_COUNT + EXECUTOR_WORDS
         self._words = (ctypes.c_uint64 * total).from_buffer(cpu.state.buffer)
