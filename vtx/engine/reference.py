@@ -26,9 +26,9 @@ _CS_BASE, _CS_LIMIT, _CS_AR = SLOTS["cs_base"], SLOTS["cs_limit"], SLOTS["cs_ar"
 _MOST_STEPS = 24
 _MOST_BLOCKS = 20_000
 
-_Place = tuple[int, Key, bool, int]
+_Place = tuple[int, Key, bool, int, int]
 """(host address of the first byte, translation key, one instruction only, host page on which
-the instruction continues or -1)."""
+the instruction continues or -1, bytes of it that CS has)."""
 
 _HANDLERS = {FAULT: "deliver_fault", EXIT: "vm_exit", SOFTWARE_EVENT: "deliver_software_event"}
 """How a program ended -> the routine that carries on. A routine may end the same ways."""
@@ -185,11 +185,12 @@ class Reference:
         """The block at RIP; None when fetching it faults."""
         words = self.cpu.words
         key = self.key
-        rip = words[RIP]
+        rip, room = words[RIP], LONGEST
         if key.bits != 64:
             if not key.flat & 2:
                 single = True
-                if not self._inside_code_segment(rip):
+                room = self._inside_code_segment(rip)
+                if not room:
                     return None
             gva = (rip + words[_CS_BASE]) & 0xFFFF_FFFF
         else:
@@ -197,17 +198,21 @@ class Reference:
         host = self._fetched(gva, key)
         if host < 0:
             return None
-        place = (host + (gva & 0xFFF), key, single or not self.quick, -1)
+        place = (host + (gva & 0xFFF), key, single or not self.quick, -1, room)
         found = self._blocks.get(place)
         if found is None:
             found = self._translate(gva, host, place)
         return found
 
-    def _inside_code_segment(self, rip: int) -> bool:
-        if rip <= self.cpu.words[_CS_LIMIT]:
-            return True
-        self._fault(13, 0)
-        return False
+    def _inside_code_segment(self, rip: int) -> int:
+        """How many bytes of an instruction at `rip` CS has; 0: none, and the fault is told.
+
+        A limit of 4 GiB may wrap (SDM 3A, Limit Checking); here it does, as flat segments do.
+        """
+        limit = self.cpu.words[_CS_LIMIT]
+        if rip > limit:
+            self._fault(13, 0)
+        return LONGEST if limit == 0xFFFF_FFFF else max(0, min(LONGEST, limit - rip + 1))
 
     def _fault(self, vector: int, error: int) -> None:
         words = self.cpu.words
@@ -245,7 +250,7 @@ class Reference:
         steps: list[Step] = []
         offset, last = 0, None
         while True:
-            one = translate_bytes(page[inside + offset : inside + offset + LONGEST], key,
+            one = translate_bytes(page[inside + offset : inside + offset + place[4]], key,
                                   self.features)  # fmt: skip
             if one is None:
                 break
@@ -268,18 +273,23 @@ class Reference:
 
     def _across_pages(self, gva: int, head: bytes, place: _Place) -> Translation | None:
         """One instruction that continues on the next page; which page that is, is seen anew
-        each time."""
-        key = place[1]
+        each time. What lies behind the limit of CS cannot be fetched."""
+        key, room = place[1], place[4]
+        if room <= len(head):
+            self._fault(13, 0)
+            return None
         wrap = 0xFFFF_FFFF_FFFF_FFFF if key.bits == 64 else 0xFFFF_FFFF
         beyond = self._fetched((gva + len(head)) & wrap, key)
         if beyond < 0:
             return None
-        place = (*place[:3], beyond)
+        place = (*place[:3], beyond, room)
         found = self._blocks.get(place)
         if found is None:
             code = head + bytes(self.cpu.memory[beyond : beyond + LONGEST])
-            one = translate_bytes(code, key, self.features)
-            assert one is not None, "fifteen bytes are enough for any instruction"
+            one = translate_bytes(code[:room], key, self.features)
+            if one is None:  # fifteen bytes would be enough for any instruction
+                self._fault(13, 0)
+                return None
             self._depend(place, place[0] & -4096, 4096 - len(head), len(head))
             self._depend(place, beyond, 0, one.length - len(head))
             found = self._make(gva, [Step(one.program, 0, one.length)], key, one)

@@ -145,9 +145,13 @@ class Translations:
             if ip > place.limit:
                 break  # the fault belongs to that instruction
             piece = templates.find(page, inside + offset, ip)
+            if piece is None and _ends_within(place, _PAGE - inside):
+                break
             if piece is None:
                 return pieces or None
             if isinstance(piece, InPython) or (pieces and piece.template.alone):
+                break
+            if _ends_within(place, offset + piece.length):
                 break
             pieces.append(piece)
             offset += piece.template.length
@@ -163,7 +167,9 @@ class Translations:
         code += bytes(self._memory[place.beyond : place.beyond + LONGEST])
         piece = templates_for(place.key, self._features).find(code, 0, place.ip)
         assert piece is not None, "fifteen bytes are enough for any instruction"
-        return [] if isinstance(piece, InPython) else [piece]
+        if isinstance(piece, InPython) or _ends_within(place, piece.length):
+            return []
+        return [piece]
 
     # --- forgetting --------------------------------------------------------------------------
     def forget(self) -> None:
@@ -181,3 +187,8 @@ class Translations:
             if isinstance(block, Block):
                 self._writer.kill(block)
                 self._entries.setdefault(place, block)
+
+
+def _ends_within(place: Place, count: int) -> bool:
+    """CS has not all of the `count` bytes from the place on: Python says what happens there."""
+    return place.ip + count - 1 > place.limit

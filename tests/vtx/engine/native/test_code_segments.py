@@ -111,6 +111,22 @@ again32: mov eax, 7
     assert [fault[3] for fault in short.faults] == [0x4B]
 
 
+def test_a_loop_whose_last_instruction_the_limit_cuts_faults_at_its_start(same: Same) -> None:
+    code = f"""
+        mov ebx, 3
+again32: inc ebp
+        dec ebx
+        jnz again32
+        mov eax, 7
+        {LEAVE}
+    """
+    whole = same(program(code, base=0x320000, ip=0xFF2, limit=0xFFFF))
+    assert (whole.faults, whole.registers["rbp"]) == ((), 3)
+    for limit in range(0xFFB, 0xFFF):  # MOV EAX has the offsets 0xffb to 0xfff
+        cut = same(program(code, base=0x320000, ip=0xFF2, limit=limit))
+        assert [(fault[0], fault[1], fault[3]) for fault in cut.faults] == [(13, 0, 0xFFB)]
+
+
 def test_one_page_of_code_runs_in_two_segments(same: Same) -> None:
     code = """
         mov ebx, 10
