@@ -15,7 +15,7 @@ from vtx.vmm.launch import RunOptions, RunResult, drive, finish, launch
 from vtx.vmm.session import BareSession
 from vtx.vmm.styles import LaunchError
 
-CALL_SITES = 20_000
+CALL_SITES = 12_000
 """Blocks of the guest, each executed twice: more code than the smallest cache holds."""
 
 
@@ -91,7 +91,21 @@ def test_every_style_runs_with_the_smallest_cache() -> None:
     }
 
 
+@NEEDS_NATIVE
+def test_known_places_are_bounded_like_their_code() -> None:
+    launched = launch(options(guest_source("hello")))
+    assert isinstance(launched.session, BareSession)
+    engine = launched.session.engine
+    assert isinstance(engine, Native)
+    translations = engine._translations
+    translations._most = 2
+    ending = drive(launched.session, None)
+
+    assert (ending.how, launched.console[:5]) == ("power_off", b"Hello")
+    assert 0 < len(translations._blocks) <= 2
+
+
 @pytest.mark.parametrize("size", [0, LEAST_CODE_CACHE - 4096, MOST_CODE_CACHE + 4096])
 def test_a_size_beyond_the_bounds_is_an_error_of_one_line(size: int) -> None:
-    with pytest.raises(LaunchError, match="^--code-cache: .* from 5M to 1024M$"):
+    with pytest.raises(LaunchError, match=r"^--code-cache: .* from 5M to 1024M$"):
         launch(RunOptions(image=b"", image_name="none", code_cache=size))

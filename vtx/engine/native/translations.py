@@ -8,7 +8,7 @@ import mmap
 from collections.abc import Callable
 from typing import NamedTuple
 
-from vtx.engine.native.arena import Arena
+from vtx.engine.native.arena import Arena, ArenaFullError
 from vtx.engine.native.blocks import Block, BlockWriter
 from vtx.engine.native.compiler import CompileError
 from vtx.engine.native.templates import InPython, Piece, templates_for
@@ -18,6 +18,9 @@ from vtx.machine.code_watch import CodeWatch
 
 _MOST_STEPS = 32
 _PAGE = 4096
+_BYTES_OF_A_PLACE = 512
+"""Of code cache: where it has less for each known place, places are forgotten too, for those
+without native code would grow in number for ever."""
 NO_LIMIT = (1 << 64) - 1
 INSIDE = -1
 """As `Place.beyond`: the block does not leave its page."""
@@ -69,6 +72,7 @@ class Translations:
         self._writer, self._arena, self._memory, self._code = writer, arena, memory, code
         self._on_write, self._features = on_write, features
         self._floor = arena.used
+        self._most = arena.room // _BYTES_OF_A_PLACE
         self.cuts: Callable[[int], bool] | None = None
         self.problem: str | None = None
         """Why some instruction could not be compiled."""
@@ -81,6 +85,8 @@ class Translations:
         """The block there; None where Python has to go on. Raises ArenaFullError."""
         if place in self._blocks:
             return self._blocks[place]
+        if len(self._blocks) + len(self._entries) >= self._most:
+            raise ArenaFullError(f"more than {self._most} places")
         return self._make(place)
 
     def pieces_of(self, place: Place) -> list[Piece]:
