@@ -68,7 +68,8 @@ def test_options_reach_the_machine(
     cli(
         "run", image, "--vmm", "shadow", "--cpu", "haswell-noept", "--engine", "reference",
         "-m", "128M", "--code-cache", "8M", "--max-instructions", "5000",
-        "--append", "quiet root=/dev/none", "--initrd", tmp_path / "rd", "--module", f"{tmp_path}/mod a b",
+        "--append", "quiet root=/dev/none", "--initrd", tmp_path / "rd",
+        "--module", f"{tmp_path}/mod a b",
         "--input", tmp_path / "typed",
     )  # fmt: skip
 
