@@ -62,6 +62,19 @@ class Block:
     """The block itself, where entering it leads to a region now."""
 
 
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """The code of a block as it was written, before anything was linked to it."""
+
+    start: int
+    """Offset in the arena."""
+    code: bytes
+    callers: list[tuple[int, Plan]]
+    """Stencils in it that call functions, and where they lie in the arena."""
+    ways_out: list[tuple[int, Link]]
+    """Jumps to the same page, and where in the arena the stencil lies that they lead to."""
+
+
 class BlockWriter:
     """Copies stencils to the arena. Raises ArenaFullError."""
 
@@ -76,6 +89,10 @@ class BlockWriter:
         """Routines whose addresses are known."""
         self.links: list[Link] = []
         """Link number n + 1 is links[n]."""
+        self.copy: Copy | None = None
+        """Of the block that was written last."""
+        self._callers: list[tuple[int, Plan]] = []
+        self._ways_out: list[tuple[int, Link]] = []
         self.problem: CompileError | None = None
         """Why an instruction that was met cannot be run natively."""
 
@@ -93,6 +110,7 @@ class BlockWriter:
             size += plan.size
             ends += len(plan.jumps)
         start = arena.allocate(size + ends * self._size_of_end + self._size_of_ends)
+        self._callers, self._ways_out = [], []
         hva = arena.base + start
         block = Block(ip, hva, count, length, hva, pieces[count - 1].template.repeats)
         at = self._put(self._head, start, (count, ip))
@@ -105,6 +123,8 @@ class BlockWriter:
         at = self._put(self._unlinked, at, (0, ip))
         arena.reset(at)
         arena.flush(start, at - start)
+        self.copy = Copy(start, bytes(arena.view[start:at]), self._callers, self._ways_out)
+        self._callers, self._ways_out = [], []
         return block
 
     def _plans(self, pieces: Sequence[Piece]) -> list[Plan]:
@@ -152,7 +172,7 @@ class BlockWriter:
     ) -> int:
         """Copy the stencils, and note their jumps that leave the block. Where they end."""
         view, addresses = self._arena.view, self._library.addresses
-        back = len(plans)
+        back, callers = len(plans), self._callers
         for piece, plan in zip(pieces, plans, strict=False):
             values = piece.values
             arguments = plan.arguments.copy()
@@ -164,8 +184,10 @@ class BlockWriter:
                     arguments[argument] = value & _WRAP
             for argument, addend in plan.back:
                 arguments[argument] = back + addend
-            for argument, number, addend in plan.calls:
-                arguments[argument] = addresses[number] + addend - at
+            if plan.calls:
+                callers.append((at, plan))
+                for argument, number, addend in plan.calls:
+                    arguments[argument] = addresses[number] + addend - at
             plan.pack(view, at, *arguments)
             back -= 1
             if plan.jumps and (not back or plan.leaves):
@@ -201,6 +223,7 @@ class BlockWriter:
         link = Link(offset, packer, addend, target)
         self.links.append(link)
         block.links.append(link)
+        self._ways_out.append((at, link))
         return self._put(self._unlinked, at, (len(self.links), target))
 
     def way_out(
@@ -219,6 +242,7 @@ class BlockWriter:
         arguments = plan.arguments.copy()
         for argument, index, addend, _ in plan.varying:
             arguments[argument] = values[index] + addend
+        self._callers.append((at, plan))
         for argument, number, addend in plan.calls:
             arguments[argument] = addresses[number] + addend - at
         plan.pack(self._arena.view, at, *arguments)

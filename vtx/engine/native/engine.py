@@ -26,6 +26,7 @@ from vtx.engine.native.context import (
 )
 from vtx.engine.native.jump_caches import CacheName, JumpCache, JumpCaches
 from vtx.engine.native.library import Library
+from vtx.engine.native.page_cache import PageCache
 from vtx.engine.native.regions import make_regions
 from vtx.engine.native.slow_paths import SlowPaths
 from vtx.engine.native.tlb import NativeTlb, bulk_functions
@@ -90,8 +91,17 @@ class Native(Reference):
         self._adopt_tlb(cpu)
         super().__init__(cpu, features)
         self._regions = make_regions(regions, self._arena, self._library, self._writer)
+        self._pages = PageCache(self._arena, self._library, self._writer, features)
+        if self._regions.eager:
+            self._pages.disable()
         self._translations = Translations(
-            self._writer, self._arena, cpu.memory, cpu.code, self._forget_page, features
+            self._writer,
+            self._arena,
+            cpu.memory,
+            cpu.code,
+            self._forget_page,
+            features,
+            self._pages,
         )
         total = SLOT_COUNT + EXECUTOR_WORDS
         self._words = (ctypes.c_uint64 * total).from_buffer(cpu.state.buffer)

@@ -58,8 +58,9 @@ class Plan:
     *arguments)`.
     """
 
-    __slots__ = ("arguments", "back", "calls", "falls_through", "flags_out", "jumps", "leaves",
-                 "pack", "routines", "size", "targets", "varying")  # fmt: skip
+    __slots__ = ("arguments", "back", "call_fields", "calls", "falls_through", "flags_out",
+                 "jumps", "leaves", "pack", "routines", "size", "targets", "value_fields",
+                 "varying")  # fmt: skip
 
     def __init__(self, ready: Ready, holes: Holes, targets: dict[str, int]) -> None:
         """`targets`: continuation -> index of the known value that is its place.
@@ -77,6 +78,10 @@ class Plan:
         """(argument, addend) of the number of instructions that are not complete."""
         self.calls: list[tuple[int, int, int]] = []
         """(argument, number of the symbol, addend); the place of the code is to be taken off."""
+        self.call_fields: list[tuple[int, int, str, int]] = []
+        """(offset, packer, symbol, addend) of the calls, for who moves what was copied."""
+        self.value_fields: list[tuple[int, int, int]] = []
+        """(offset, packer, index of the value), likewise."""
         self.jumps: list[tuple[int, int, str, int]] = []
         """(offset, packer, continuation, addend) of jumps, which may have to lead elsewhere."""
         self.leaves = any(symbol != "NEXT" for symbol in targets)
@@ -104,6 +109,7 @@ class Plan:
                 PACKERS[packer](code, offset, fixed + addend)
             else:
                 assert varying is not None, "a hole has a number"
+                self.value_fields.append((offset, packer, varying))
                 fields.append((offset, packer, self._note_value(varying, packer, addend)))
         for offset, packer, symbol, addend in ready.relative:
             if symbol == "NEXT":  # right behind, unless the stencil is the last of its block
@@ -111,6 +117,7 @@ class Plan:
             if symbol in self.targets or symbol == "NEXT":
                 self.jumps.append((offset, packer, symbol, addend))
             else:
+                self.call_fields.append((offset, packer, symbol, addend))
                 fields.append((offset, packer, self._note_call(symbol_number(symbol), addend)))
         return packing(bytes(code), fields, self.arguments)
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from vtx.engine.native.arena import Arena, ArenaFullError
 from vtx.engine.native.blocks import Block, BlockWriter
 from vtx.engine.native.compiler import CompileError
+from vtx.engine.native.page_cache import PageCache
 from vtx.engine.native.templates import InPython, Piece, templates_for
 from vtx.engine.translate import LONGEST
 from vtx.isa.key import Key
@@ -68,7 +69,9 @@ class Translations:
         code: CodeWatch,
         on_write: Callable[[int], None],
         features: frozenset[str],
+        pages: PageCache,
     ) -> None:
+        self._pages = pages
         self._writer, self._arena, self._memory, self._code = writer, arena, memory, code
         self._on_write, self._features = on_write, features
         self._floor = arena.used
@@ -99,19 +102,45 @@ class Translations:
     def _make(self, place: Place) -> Block | Crossing | None:
         block: Block | Crossing | None = None
         try:
-            pieces = self._pieces(place) if place.beyond == INSIDE else self._one(place)
-            if pieces is None:
-                block = CROSSING
-            elif pieces:
-                block = self._write(place, pieces)
+            if place.single or place.beyond != INSIDE or self.cuts is not None:
+                block = self._translate(place)
+            else:
+                block = self._reuse(place)
         except CompileError as error:
             self.problem = self.problem or str(error)
         self._blocks[place] = block
         self._watch(place, block.length if isinstance(block, Block) else LONGEST)
         return block
 
-    def _write(self, place: Place, pieces: list[Piece]) -> Block:
-        block = self._writer.write(place.ip, pieces, place.base)
+    def _reuse(self, place: Place) -> Block | Crossing | None:
+        """The block there from what is kept of its page, or else a new one, which is kept.
+
+        Raises CompileError.
+        """
+        content = bytes(self._memory[place.page : place.page + _PAGE])
+        inside, rest = place.host - place.page, (place.key, place.base, place.limit)
+        found = self._pages.find(
+            place.page, content, place.ip, inside, rest,
+            lambda first, last: self._code.watch(place.page, self._on_write, first, last),
+        )  # fmt: skip
+        if found is not None:
+            return self._enter(place, found)
+        made = self._translate(place)
+        if isinstance(made, Block):
+            self._pages.add(place.page, made, inside, rest)
+        return made
+
+    def _translate(self, place: Place) -> Block | Crossing | None:
+        """Raises CompileError."""
+        pieces = self._pieces(place) if place.beyond == INSIDE else self._one(place)
+        if pieces is None:
+            return CROSSING
+        if not pieces:
+            return None
+        return self._enter(place, self._writer.write(place.ip, pieces, place.base))
+
+    def _enter(self, place: Place, block: Block) -> Block:
+        """Let all who want to be at the place enter this block."""
         block.single = place.single
         block.crosses = place.beyond != INSIDE
         first = self._entries.get(place)
@@ -183,11 +212,14 @@ class Translations:
         self._blocks.clear()
         self._of_page.clear()
         self._entries.clear()
+        self._pages.forget()
         self._writer.links.clear()
         self._arena.reset(self._floor)
 
     def forget_page(self, page: int) -> None:
         """Drop what was made from bytes of a host page that was written."""
+        for unseen in self._pages.forget_page(page):
+            self._writer.kill(unseen)
         for place in self._of_page.pop(page, ()):
             block = self._blocks.pop(place, None)
             if isinstance(block, Block):

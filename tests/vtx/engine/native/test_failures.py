@@ -7,6 +7,7 @@ import pytest
 
 from vtx.engine.native import engine as native_engine
 from vtx.engine.native import library, stencils, templates
+from vtx.engine.native.arena import Arena
 from vtx.engine.native.compiler import CompileError, host_compiler
 from vtx.engine.native.kept import Kept, kept
 from vtx.engine.native.library import ROOM
@@ -195,7 +196,7 @@ def test_an_arena_that_is_always_full_changes_no_result(
         real(engine)
 
     monkeypatch.setattr(native_engine.Native, "forget_blocks", forget_blocks)
-    monkeypatch.setattr(native_engine, "_ARENA_SIZE", ROOM + (48 << 10))
+    monkeypatch.setattr(native_engine, "Arena", lambda size: Arena(ROOM + (48 << 10)))
 
     result = _run(image, "native")
 
