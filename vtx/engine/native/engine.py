@@ -217,8 +217,8 @@ class Native(Reference):
             elif room == 1 and block.count == 1 and not block.crosses:
                 self._cache().remember(block.ip, block.entry, single=True)
             self.repeats = block.repeats
-            if self._regions.eager:
-                self._see(block)
+            if self._regions.eager and status != LEFT_REGION_BUDGET:
+                self._see(block)  # never the plain block of a head: it has to stay plain
                 self._tlb.widen()
             status = self._run(block, until)
             if status == LEFT_BUDGET and budget >= _TELLING and not sampled:
