@@ -1,7 +1,6 @@
 """Engines with one thing broken each, to see that the comparison notices."""
 
-from vtx.engine.reference import Reference, Translation
-from vtx.isa.key import Key
+from vtx.engine.reference import Reference
 from vtx.isa.layout import SLOTS
 from vtx.isa.program import Flush, Service
 from vtx.machine.cpu import Cpu
@@ -32,9 +31,8 @@ class LateInterrupt(Reference):
 class IgnoresNewCode(Reference):
     """A write into code changes nothing that is already translated."""
 
-    def _remember(self, place: tuple[int, Key, bool], host: int, made: Translation) -> Translation:
-        self._blocks[place] = made
-        return made
+    def _depend(self, *what: object) -> None:
+        """Nothing is watched for what is translated."""
 
 
 class KeepsTranslations(Reference):
