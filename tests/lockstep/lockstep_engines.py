@@ -8,6 +8,9 @@ from typing import Any
 from vtx.engine.reference import Reference
 from vtx.machine.cpu import Cpu
 
+_CODE_CACHE = 16 << 20
+"""Bytes: small enough that a campaign fills it now and then, and for several engines at once."""
+
 Factory = Callable[[Cpu, frozenset[str]], Any]
 
 
@@ -18,8 +21,8 @@ def engine_of(name: str, cpu: Cpu, features: frozenset[str]) -> Any:
     if not native_is_there():
         raise LookupError(f"there is no engine {name!r}")
     if name == "regions":  # every block that is met twice becomes a region
-        return _native()(cpu, features, regions="eager")
-    return _native()(cpu, features)
+        return _native()(cpu, features, regions="eager", code_cache=_CODE_CACHE)
+    return _native()(cpu, features, code_cache=_CODE_CACHE)
 
 
 def factory(name: str) -> Factory:

@@ -22,6 +22,10 @@ from vtx.spec import rdrand_seed
 _libc = ctypes.CDLL(None)
 _libc.memcmp.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
 _SHOWN = 12
+_PAGE, _RUN = 0x1000, 0x10000
+USUAL = 0x40000
+"""Programs seldom write behind this. It is compared behind each slice, all of RAM at the end of
+a program: nothing clears what a stray write left there."""
 MODEL = cpu_model("max")
 Factory = Callable[[Cpu, frozenset[str]], Any]
 
@@ -50,9 +54,7 @@ class Side:
     def load(self, image: Image, program: Program) -> None:
         """Forget the last program and stand before the first instruction of another."""
         cpu, state = self.cpu, self.cpu.state
-        for page in list(cpu.code.pages):
-            cpu.code.written(page)
-        ctypes.memmove(self._memory, image.memory, at.RAM)
+        self._fill(image.memory)
         state.restore(self._clean)
         for name, value in image.words.items():
             state.write(name, value)
@@ -67,6 +69,19 @@ class Side:
         self.source = Arrivals(program.arrivals)
         self.runner = Runner(self.engine, self.source)
 
+    def _fill(self, content: bytes) -> None:
+        """Make RAM `content`. What is translated of pages that stay the same is kept: handlers
+        are the same for most programs, and translating them is most of a short program's cost."""
+        memory = self.cpu.memory
+        for run in range(0, at.RAM, _RUN):
+            if memory[run : run + _RUN] == content[run : run + _RUN]:
+                continue
+            for page in range(run, run + _RUN, _PAGE):
+                wanted = content[page : page + _PAGE]
+                if memory[page : page + _PAGE] != wanted:
+                    self.cpu.code.written(page)
+                    memory[page : page + _PAGE] = wanted
+
     def run(self, limit: int) -> str:
         """One slice: why it ended, or what Python error it ended in."""
         try:
@@ -74,8 +89,9 @@ class Side:
         except Exception as error:  # an engine's bug is a finding like any other
             return f"{type(error).__name__}: {error}"
 
-    def same_memory(self, other: "Side") -> bool:
-        return not _libc.memcmp(self._memory, other._memory, at.RAM)
+    def same_memory(self, other: "Side", size: int = at.RAM) -> bool:
+        """The first `size` bytes of RAM agree."""
+        return not _libc.memcmp(self._memory, other._memory, size)
 
 
 @dataclass(frozen=True)
@@ -120,11 +136,13 @@ def differ(program: Program, a: Side, b: Side) -> Divergence | None:
         before = a.cpu.state.read("rip"), now
         ended = a.run(limit), b.run(limit)
         same = ended[0] == ended[1] and ended[0] in _FINE
-        if not same or not same_words(words_a, words_b) or not a.same_memory(b):
+        now = a.cpu.now()
+        size = at.RAM if ended[0] != "limit" or now >= program.most else USUAL
+        if not same or not same_words(words_a, words_b) or not a.same_memory(b, size):
             return _divergence(program, a, b, number, limit, before, ended)
         if ended[0] != "limit":
             return None
-        number, now = number + 1, a.cpu.now()
+        number += 1
     return None
 
 
