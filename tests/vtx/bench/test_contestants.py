@@ -10,7 +10,8 @@ import pytest
 
 import asm
 from tests.vtx.bench.images import BENCH
-from vtx.bench.bochs import Bochs, bochs_problem, disk_image
+from vtx.bench import bochs
+from vtx.bench.bochs import Bochs, bochs_problem, configuration, disk_image
 from vtx.bench.cold import Cold, told_by_child
 from vtx.bench.contestant import RunError, parse_checksum
 from vtx.bench.contestants import vtx_contestants
@@ -129,9 +130,36 @@ def test_the_boot_sector_starts_a_kernel_from_a_disk(
 
 
 @pytest.mark.skipif(bochs_problem() is not None, reason=str(bochs_problem()))
-def test_bochs_computes_the_same_as_vtx(kernel_image: Image, boot_sector: bytes) -> None:
-    image = kernel_image("sieve")
+@pytest.mark.parametrize("name", ["sieve", "code32"])
+def test_bochs_computes_the_same_as_vtx(name: str, kernel_image: Image, boot_sector: bytes) -> None:
+    image = kernel_image(name)
 
     run = Bochs(boot_sector).run(image, 1)
 
     assert run.checksum == run_kernel(image, 1, "bare", "reference").checksum
+
+
+def test_bochs_without_a_bios_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bochs.shutil, "which", lambda _: "/usr/bin/bochs")
+    monkeypatch.setattr(bochs, "_ROM_DIRECTORIES", ())
+
+    assert "no BIOS for bochs" in str(bochs_problem())
+
+
+def test_bochs_takes_a_display_library_that_is_there(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    bios, plugins = tmp_path / "bios.bin", tmp_path / "plugins"
+    bios.write_bytes(bytes(0x20000))
+    (tmp_path / "vgabios-stdvga.bin").touch()
+    plugins.mkdir()
+    monkeypatch.setattr(bochs.shutil, "which", lambda _: "/usr/bin/bochs")
+    monkeypatch.setattr(bochs, "_ROM_DIRECTORIES", (str(tmp_path),))
+    monkeypatch.setenv("LTDL_LIBRARY_PATH", str(plugins))
+
+    assert "neither nogui nor rfb" in str(bochs_problem())
+    (plugins / "libbx_rfb_gui.so.0").touch()
+    assert bochs_problem() is None
+    settings = configuration(tmp_path, tmp_path / "disk", tmp_path / "serial")
+    assert f'file="{bios}", address=0xfffe0000' in settings
+    assert 'display_library: rfb, options="timeout=0"' in settings
