@@ -39,6 +39,8 @@ class Campaign:
     first: int
     many: int
     explain: Explain
+    settle: Callable[[], None] = lambda: None
+    """Called once, after the first programs."""
     log: Path | None = None
     found: list[str] = field(default_factory=list)
     done: int = 0
@@ -55,6 +57,8 @@ class Campaign:
             if text is not None:
                 self.found.append(text)
                 self._tell(text)
+            if self.done == _TELL_EVERY:
+                self.settle()
             if self.done % _TELL_EVERY == 0 or self.done == self.many:
                 self._tell(self._progress(time.monotonic() - start))
         gc.unfreeze()
