@@ -4,8 +4,12 @@ A routine takes the state, the translations, the exact budget and its arguments,
 it ended with its results. Arithmetic flags stand in their slots while a routine runs.
 """
 
+from typing import NamedTuple
+
 from vtx.engine.native.context import CONTEXT, LEFT_BY_MEMORY
 from vtx.engine.native.lower import Body, result_type
+from vtx.engine.native.numbering import WALK_LEVELS
+from vtx.engine.native.text import LIKELY, UNLIKELY
 from vtx.isa.flags import lower
 from vtx.isa.program import Op, routine
 
@@ -21,6 +25,13 @@ def _signature(name: str, named: bool) -> str:
 def declaration(name: str) -> str:
     """For a module that calls the routine."""
     return f"declare {_signature(name, False)}\n"
+
+
+class _Hit(NamedTuple):
+    """Where an access to RAM goes on, and the host address of its page."""
+
+    label: str
+    page: str
 
 
 class RoutineBody(Body):
@@ -52,6 +63,76 @@ class RoutineBody(Body):
 
     def stored_slowly(self, status: str) -> None:
         """The machine notices a store to code or a device when the instruction is complete."""
+
+    # --- physical memory ---------------------------------------------------------------------
+    # Routines read a VMCS field by field and walk page tables: what functions of the runtime do
+    # for RAM is written out, with the width known.
+    def _op_pload(self, op: Op) -> None:
+        hpa = self.value(op.args[0])
+        slow = f"call i64 @physical_load(ptr %s, i64 {hpa}, i64 {op.width})"
+        self._read(op, hpa, slow)
+
+    def _op_walk_load(self, op: Op) -> None:
+        hpa, level = self.value(op.args[0]), WALK_LEVELS[op.attr]
+        count = self.get_word(CONTEXT["walk_references"])
+        self.set_word(CONTEXT["walk_references"], self.add(f"add i64 {count}, 1"))
+        told, onward = self.label(), self.label()
+        observed = self.add(f"icmp ne i64 {self.get_word(CONTEXT['walk_observed'])}, 0")
+        self.branch(observed, told, onward, UNLIKELY)
+        self.place(told)
+        function = self.add(f"inttoptr i64 {self.get_word(CONTEXT['on_walk_load'])} to ptr")
+        self.line(f"call i64 {function}(i64 {hpa}, i64 {level})")
+        self.line(f"br label %{onward}")
+        self.place(onward)
+        slow = f"call i64 @physical_load(ptr %s, i64 {hpa}, i64 {op.width})"
+        self._read(op, hpa, slow)
+
+    def _read(self, op: Op, hpa: str, slow: str) -> None:
+        hit, miss, join = self._ram("ram_read", hpa, op.width)
+        self.place(hit.label)
+        fast = self.add(f"load i{op.width}, ptr {self._inside(hit.page, hpa)}, align 1")
+        self.line(f"br label %{join}")
+        self.place(miss)
+        asked = self.resized(self.add(slow), 64, op.width)
+        self.line(f"br label %{join}")
+        self.place(join)
+        value = f"phi i{op.width} [ {fast}, %{hit.label} ], [ {asked}, %{miss} ]"
+        self.define(op.dst[0], self.add(value), op.width)
+
+    def _op_pstore(self, op: Op) -> None:
+        hpa, value, width = self.value(op.args[0]), self.value(op.args[1]), self.width(op.args[1])
+        hit, miss, join = self._ram("ram_write", hpa, width)
+        self.place(hit.label)
+        self.line(f"store i{width} {value}, ptr {self._inside(hit.page, hpa)}, align 1")
+        self.line(f"br label %{join}")
+        self.place(miss)
+        wide = self.resized(value, width, 64)
+        self.line(f"call void @physical_store(ptr %s, i64 {hpa}, i64 {wide}, i64 {width})")
+        self.line(f"br label %{join}")
+        self.place(join)
+
+    def _ram(self, table: str, hpa: str, width: int) -> tuple["_Hit", str, str]:
+        """Branch by whether an access lies in a page of RAM: labels of both cases and behind."""
+        look, hit, miss, join = self.label(), self.label(), self.label(), self.label()
+        page = self.add(f"lshr i64 {hpa}, 12")
+        known = self.add(f"icmp ult i64 {page}, {self.get_word(CONTEXT['ram_pages'])}")
+        self.branch(known, look, miss, LIKELY)
+        self.place(look)
+        pages = self.add(f"inttoptr i64 {self.get_word(CONTEXT[table])} to ptr")
+        place = self.add(f"getelementptr i64, ptr {pages}, i64 {page}")
+        host = self.add(f"load i64, ptr {place}")
+        fits = self.add(f"icmp ne i64 {host}, 0")
+        if width > 8:
+            inside = self.add(f"and i64 {hpa}, 4095")
+            whole = self.add(f"icmp ule i64 {inside}, {4096 - width // 8}")
+            fits = self.add(f"and i1 {fits}, {whole}")
+        self.branch(fits, hit, miss, LIKELY)
+        return _Hit(hit, host), miss, join
+
+    def _inside(self, page: str, hpa: str) -> str:
+        """Host pointer of a physical address, by the host address of its page."""
+        inside = self.add(f"and i64 {hpa}, 4095")
+        return self.add(f"inttoptr i64 {self.add(f'add i64 {page}, {inside}')} to ptr")
 
     def _op_return(self, op: Op) -> None:
         result = "zeroinitializer"
