@@ -71,6 +71,8 @@ class Cpu:
             Service.CONTEXT: self.switch_context,
             Service.NOW: self.now,
         }
+        self.constant_cpuid: Callable[[int], bool] = lambda leaf: False
+        """Whether Service.CPUID gives the same answer for a leaf, and each subleaf, for ever."""
         self.translator: Translator = _no_translator
         self.on_context: Callable[[], None] | None = None
         self.status = OK

@@ -14,6 +14,8 @@ from vtx.spec import feature, rdrand_seed, read_cpuid
 _STOP, _CR4, _TSC_ADJUST = SLOTS["stop"], SLOTS["cr4"], SLOTS["tsc_adjust"]
 _APIC_BASE, _DEADLINE = 0x1B, 0x6E0
 _OSXSAVE = 1 << 18
+_FEATURES = 1
+"""The leaf of CPUID that shows state."""
 _MASK64 = (1 << 64) - 1
 
 CpuidWords = Mapping[tuple[int, int], tuple[int, int, int, int]]
@@ -25,6 +27,7 @@ class PcServices:
     def __init__(self, cpu: Cpu, platform: Platform, cpuid: CpuidWords, index: int = 0) -> None:
         self._cpu, self._platform, self._cpuid, self._index = cpu, platform, cpuid, index
         self.random_state = rdrand_seed()
+        cpu.constant_cpuid = self.constant_cpuid
         cpu.services.update(
             {
                 Service.PORT_IN: self.port_in,
@@ -60,12 +63,17 @@ class PcServices:
     def cpuid(self, leaf: int, subleaf: int) -> tuple[int, int, int, int]:
         """CPUID with the bits that follow the machine's state."""
         eax, ebx, ecx, edx = read_cpuid(self._cpuid, leaf, subleaf)
-        if leaf == 1:
+        if not self.constant_cpuid(leaf):
             if not self._platform.lapics[self._index].enabled:
                 edx &= ~feature("APIC").mask
             if self._cpu.words[_CR4] & _OSXSAVE:
                 ecx |= feature("OSXSAVE").mask
         return eax, ebx, ecx, edx
+
+    @staticmethod
+    def constant_cpuid(leaf: int) -> bool:
+        """Nothing of the machine's state shows in a leaf, whatever the subleaf."""
+        return leaf != _FEATURES
 
     def random(self) -> int:
         """The next number of the seeded sequence (a 64-bit SplitMix step)."""

@@ -64,7 +64,7 @@ class AddressSpace:
 Tag = tuple[int, int, int]
 """(VPID, PCID, EPT root)."""
 
-_MOST_SPACES = 64
+MOST_SPACES = 64
 
 
 class Tlb:
@@ -89,7 +89,7 @@ class Tlb:
         self.tag = tag
         space = self._spaces.get(tag)
         if space is None:
-            if len(self._spaces) >= _MOST_SPACES:
+            if len(self._spaces) >= MOST_SPACES:
                 del self._spaces[next(iter(self._spaces))]
             space = self._spaces[tag] = self.new_space()
         if self._bypass is None:

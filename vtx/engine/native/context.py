@@ -33,6 +33,9 @@ _NAMES = (
     "on_code",  # tells of a store to such a line
     "failed",  # how an access or a service ended that did not complete, as machine.cpu has it
     *(f"argument{n}" for n in range(8)),
+    "own_flush",  # FLUSH_TLB is the CPU's own: native code may answer it
+    "spaces",  # host address of the list of all address spaces
+    "cpuid",  # host address of the answers of CPUID that are known
 )  # fmt: skip
 CONTEXT: dict[str, int] = {name: SLOT_COUNT + n for n, name in enumerate(_NAMES)}
 """Field -> index of its 64-bit word, counted from the first state word."""
@@ -49,7 +52,14 @@ JUMP_CACHE_ENTRIES = 1024
 SINGLE_ENTRIES = 256
 """Entries behind them of the same kind, for blocks of one instruction that is run alone."""
 JUMP_CACHE_USED = 16 * (JUMP_CACHE_ENTRIES + SINGLE_ENTRIES)
-"""Offset of a word that is not 0 once a jump cache has entries."""
+"""Offset of how many entries were made since a jump cache was empty. It does not go above
+CACHE_LOG + 1."""
+CACHE_LOG = 15
+JUMP_CACHE_NEXT = JUMP_CACHE_USED + 8
+"""Offset of the host address of the next cache of the same space, or 0. Behind it stand the host
+addresses of the first CACHE_LOG entries that were made."""
+NOWHERE = 0x8000_0000_0000_0001
+"""An instruction pointer that no jump has: it is not canonical."""
 DIRECTORY_ENTRIES = 64
 """Entries of {translations, number of a key, its jump cache, spare}, 32 bytes each."""
 BLOCK_ENTRIES = 8192
@@ -58,6 +68,8 @@ FETCH_KEY = 1 << 60
 """Part of a key of the second level: the translation is for fetching."""
 TAG_ENTRIES = 16
 """Entries of {VPID << 12 | PCID, EPT root, translations, spare}, 32 bytes each."""
+CPUID_ENTRIES = 64
+"""Entries of {leaf | subleaf << 32, EAX | EBX << 32, ECX | EDX << 32, known}, 32 bytes each."""
 TLB_ENTRIES = 256
 """Entries per privilege of {read tag, write tag, host address - gva, spare}, 32 bytes each."""
 TLB_TABLE = TLB_ENTRIES * 32
@@ -69,6 +81,13 @@ TLB_RANGES = TLB_SECOND + 32
 """Offset of the ranges, each 64 bytes: by privilege, then whether the access is to the stack, then
 whether it writes. What they hold is said in `region_ranges`."""
 RANGES = 16
-TLB_WORDS = TLB_RANGES // 8 + 8 * RANGES
+TLB_CACHES = TLB_RANGES + 64 * RANGES
+"""Offset of the host address of the first jump cache of the space, or 0."""
+TLB_PYTHON = TLB_CACHES + 8
+"""Offset of a word that is not 0 if Python knows something that has to be flushed too."""
+TLB_LOG = TLB_PYTHON + 8
+"""Offset of the host addresses of the second level's entries, while these are at most so many."""
+LOG_ENTRIES = 32
+TLB_WORDS = TLB_LOG // 8 + LOG_ENTRIES
 NO_TAG = 1
 """A tag that no page has."""

@@ -10,9 +10,11 @@ up: the walk would set accessed flags before their time.
 from vtx.engine.native.between import BUSY, KEY_LEVEL_SHIFT, NOT_PLAIN, RESUMING
 from vtx.engine.native.context import (
     BLOCK_ENTRIES,
+    CACHE_LOG,
     CONTEXT,
     DIRECTORY_ENTRIES,
     JUMP_CACHE_ENTRIES,
+    JUMP_CACHE_NEXT,
     JUMP_CACHE_USED,
     LEFT_BUDGET,
     LEFT_BY_MEMORY,
@@ -234,7 +236,18 @@ translated:
   store i64 %bcode, ptr %codep
   %used = add i64 %cache, {JUMP_CACHE_USED}
   %usedp = inttoptr i64 %used to ptr
-  store i64 1, ptr %usedp
+  %count = load i64, ptr %usedp
+  %most = call i64 @llvm.umin.i64(i64 %count, i64 {CACHE_LOG})
+  %count1 = add i64 %most, 1
+  store i64 %count1, ptr %usedp
+  %listed = icmp ult i64 %count, {CACHE_LOG}
+  br i1 %listed, label %list, label %found
+list:
+  %logs = shl i64 %count, 3
+  %logged = add i64 %cache, %logs
+  %logat = add i64 %logged, {JUMP_CACHE_NEXT + 8}
+  %logp = inttoptr i64 %logat to ptr
+  store i64 %place, ptr %logp
   br label %found
 found:
   %code = load i64, ptr %codep

@@ -10,22 +10,24 @@ from typing import NamedTuple
 from vtx.engine.native.between import number_of
 from vtx.engine.native.context import (
     BLOCK_ENTRIES,
+    CACHE_LOG,
     CONTEXT,
     DIRECTORY_ENTRIES,
     JUMP_CACHE_ENTRIES,
+    JUMP_CACHE_NEXT,
     JUMP_CACHE_USED,
+    NOWHERE,
     SINGLE_ENTRIES,
+    TLB_CACHES,
 )
 from vtx.engine.native.dispatch import BLOCK_SHIFT, DIRECTORY_SHIFT
 from vtx.engine.native.second_level import HASH
 from vtx.isa.key import Key
 from vtx.machine.tlb import AddressSpace
 
-_USED = JUMP_CACHE_USED // 8
-_Table = ctypes.c_uint64 * (_USED + 1)
-_NOWHERE = 0x8000_0000_0000_0001
-"""An instruction pointer that no jump has: it is not canonical."""
-_EMPTY = _Table(*([_NOWHERE, 0] * (JUMP_CACHE_ENTRIES + SINGLE_ENTRIES)))
+_USED, _NEXT = JUMP_CACHE_USED // 8, JUMP_CACHE_NEXT // 8
+_Table = ctypes.c_uint64 * (_NEXT + 1 + CACHE_LOG)
+_EMPTY = _Table(*([NOWHERE, 0] * (JUMP_CACHE_ENTRIES + SINGLE_ENTRIES)))
 _MOST = 256
 _WRAP = (1 << 64) - 1
 
@@ -54,12 +56,20 @@ class JumpCache:
         if single:
             index = JUMP_CACHE_ENTRIES + (index & (SINGLE_ENTRIES - 1))
         self._table[2 * index], self._table[2 * index + 1] = ip, hva
-        self._table[_USED] = 1
+        used = self._table[_USED]
+        if used < CACHE_LOG:
+            self._table[_NEXT + 1 + used] = self.hva + 16 * index
+        self._table[_USED] = min(used, CACHE_LOG) + 1
 
     def clear(self) -> None:
         """Forget everything; native code may have entered more than Python did."""
         if self._table[_USED]:
-            ctypes.memmove(self._table, _EMPTY, ctypes.sizeof(_EMPTY))
+            ctypes.memmove(self._table, _EMPTY, JUMP_CACHE_NEXT)
+
+    def chain(self, table_hva: int) -> None:
+        """Let native code know it as a cache of the space with this table."""
+        first = ctypes.c_uint64.from_address(table_hva + TLB_CACHES)
+        self._table[_NEXT], first.value = first.value, self.hva
 
 
 class JumpCaches:
@@ -91,9 +101,12 @@ class JumpCaches:
         cache = self._caches.get(name)
         if cache is None:
             if len(self._caches) >= _MOST:
+                for known in self._caches:
+                    ctypes.c_uint64.from_address(known.table_hva + TLB_CACHES).value = 0
                 self._caches.clear()
                 ctypes.memset(self._directory, 0, ctypes.sizeof(self._directory))
             cache = self._caches[name] = JumpCache()
+            cache.chain(name.table_hva)
         self._enter(name, cache)
         return cache
 

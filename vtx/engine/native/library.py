@@ -120,7 +120,7 @@ class Library:
 
 def _walks_text() -> str:
     head = module_head(set(), set())
-    own = ("@slow_load", "@slow_store", "@slow_probe")
+    own = ("@slow_load", "@slow_store", "@slow_probe", "@flush_tlb")
     kept = [line for line in head.splitlines() if not any(name in line for name in own)]
     return "\n".join([*kept, walks_text(), METADATA])
 

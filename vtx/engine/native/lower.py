@@ -19,6 +19,10 @@ from vtx.isa.tables import table
 
 _VECTOR, _ERROR, _HAS_ERROR = (SLOTS[f"fault_{n}"] for n in ("vector", "error", "has_error"))
 _EXIT_REASON = SLOTS["exit_reason"]
+_NATIVE_SERVICES = {
+    Service.CONTEXT: "context", Service.FLUSH_TLB: "flush_tlb", Service.CPUID: "answer_cpuid",
+}  # fmt: skip
+"""Services with functions that ask Python only for what they do not know."""
 
 
 class Body(Text):
@@ -250,7 +254,7 @@ class Body(Text):
             self._translations_changed()
 
     def _op_service(self, op: Op) -> None:
-        """Arguments and results stand in the context; Python does the rest."""
+        """Arguments and results stand in the context; a function or Python does the rest."""
         if op.attr is Service.NOW:
             self._now(op)
             return
@@ -258,8 +262,9 @@ class Body(Text):
             value = self.resized(self.value(temp), self.width(temp), 64)
             self.set_word(CONTEXT[f"argument{n}"], value)
         self.set_word(CONTEXT["budget"], self.exact_budget())
-        if op.attr is Service.CONTEXT:
-            status = self.add("call i64 @context(ptr %s)")
+        native = _NATIVE_SERVICES.get(op.attr)
+        if native is not None:
+            status = self.add(f"call i64 @{native}(ptr %s)")
         else:
             function = self.add(f"inttoptr i64 {self.get_word(CONTEXT['on_service'])} to ptr")
             status = self.add(f"call i64 {function}(i64 {SERVICES.index(op.attr)})")

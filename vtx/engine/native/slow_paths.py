@@ -7,7 +7,8 @@ is kept and raised when native code has been left.
 import ctypes
 from collections.abc import Callable
 
-from vtx.engine.native.context import CONTEXT
+from vtx.engine.native.context import CONTEXT, CPUID_ENTRIES
+from vtx.engine.native.native_calls import cpuid_index
 from vtx.engine.native.numbering import SERVICES, WALK_LEVELS, access_of
 from vtx.engine.native.tlb import NativeTlb
 from vtx.isa.layout import SLOTS
@@ -22,6 +23,7 @@ _CHUNK = 512
 _UNTIL, _BUDGET, _SCRATCH = CONTEXT["until"], CONTEXT["budget"], CONTEXT["scratch"]
 _FAILED, _ARGUMENTS = CONTEXT["failed"], CONTEXT["argument0"]
 _TLB, _VOID, _NO_PAGE = CONTEXT["tlb"], CONTEXT["void"], (1 << 64) - 1
+_OWN_FLUSH = CONTEXT["own_flush"]
 _OBSERVED, _ATTENTION = CONTEXT["walk_observed"], CONTEXT["attention"]
 _HARMLESS = frozenset(
     {
@@ -64,6 +66,9 @@ class SlowPaths:
         words[CONTEXT["ram_write"]] = ctypes.addressof(self._ram_write)
         words[CONTEXT["ram_pages"]] = pages
         words[_VOID] = _NO_PAGE
+        self._cpuid = (ctypes.c_uint64 * (4 * CPUID_ENTRIES))()
+        words[CONTEXT["cpuid"]] = ctypes.addressof(self._cpuid)
+        words[CONTEXT["spaces"]] = ctypes.addressof(self._tlb.list)
 
     def _answer(self, name: str, function: Callable[..., int], count: int) -> None:
         """Let native code call `function`, whose `count` arguments are unsigned words."""
@@ -86,7 +91,9 @@ class SlowPaths:
 
     def prepare(self) -> None:
         """Native code is about to be entered."""
-        self._words[_OBSERVED] = self._cpu.on_walk_load is not None
+        cpu = self._cpu
+        self._words[_OBSERVED] = cpu.on_walk_load is not None
+        self._words[_OWN_FLUSH] = cpu.services[Service.FLUSH_TLB] == cpu.flush
         self.refresh()
 
     def synchronize(self) -> None:
@@ -190,7 +197,10 @@ class SlowPaths:
         cpu, words, service = self._cpu, self._words, SERVICES[number]
         self._tell_time()
         count = len(service.params)
-        result = cpu.services[service](*words[_ARGUMENTS : _ARGUMENTS + count])
+        given = words[_ARGUMENTS : _ARGUMENTS + count]
+        result = cpu.services[service](*given)
+        if service is Service.CPUID and cpu.constant_cpuid(given[0]):
+            self._keep_cpuid(*given, *result)
         if isinstance(result, tuple):
             for place, value in enumerate(result, _ARGUMENTS):
                 words[place] = value
@@ -200,3 +210,8 @@ class SlowPaths:
         if service not in _HARMLESS:
             words[_ATTENTION] = 1
         return 0
+
+    def _keep_cpuid(self, leaf: int, sub: int, eax: int, ebx: int, ecx: int, edx: int) -> None:
+        """Let native code give this answer the next time."""
+        at = 4 * cpuid_index(leaf, sub)
+        self._cpuid[at : at + 4] = [leaf | sub << 32, eax | ebx << 32, ecx | edx << 32, 1]

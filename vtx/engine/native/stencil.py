@@ -55,6 +55,8 @@ declare dso_local i64 @physical_load(ptr, i64, i64)
 declare dso_local void @physical_store(ptr, i64, i64, i64)
 declare dso_local i64 @walk_load(ptr, i64, i64, i64)
 declare dso_local i64 @context(ptr)
+declare dso_local i64 @flush_tlb(ptr)
+declare dso_local i64 @answer_cpuid(ptr)
 declare dso_local void @service(ptr, i64, i64)
 """
 

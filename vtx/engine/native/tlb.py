@@ -13,25 +13,29 @@ from dataclasses import dataclass
 
 from vtx.engine.native.context import (
     FETCH_KEY,
+    LOG_ENTRIES,
     NO_TAG,
     RANGES,
     TAG_ENTRIES,
     TLB_COUNT,
     TLB_ENTRIES,
     TLB_LIMIT,
+    TLB_LOG,
     TLB_MASK,
+    TLB_PYTHON,
     TLB_RANGES,
     TLB_SECOND,
     TLB_WORDS,
 )
 from vtx.engine.native.native_calls import tag_index
 from vtx.engine.native.second_level import HASH
-from vtx.machine.tlb import PRIVILEGES, AddressSpace, PageMap, Tag, Tlb
+from vtx.machine.tlb import MOST_SPACES, PRIVILEGES, AddressSpace, PageMap, Tag, Tlb
 
 _FIRST_WORDS = TLB_SECOND // 8
 _Table = ctypes.c_uint64 * TLB_WORDS
 _EMPTY = (ctypes.c_uint64 * _FIRST_WORDS)(*([NO_TAG, NO_TAG, 0, 0] * (_FIRST_WORDS // 4)))
 _SECOND, _MASK, _COUNT, _LIMIT = TLB_SECOND // 8, TLB_MASK // 8, TLB_COUNT // 8, TLB_LIMIT // 8
+_LOG, _PYTHON = TLB_LOG // 8, TLB_PYTHON // 8
 _SMALLEST = 1024
 """Entries of the second level to begin with: {key, host to read, host to write, flags}."""
 _READ, _WRITE, _FLAGS = 1, 2, 3
@@ -87,6 +91,7 @@ class Pages(PageMap):
         self._space.second[at + self._field] = self._space.memory_hva + host
         if page in self._space.global_pages:
             self._space.second[at + _FLAGS] |= _GLOBAL
+            self._space.table[_PYTHON] = 1
 
     def __delitem__(self, page: int) -> None:
         self[page]
@@ -116,6 +121,8 @@ class GuardedPages(Pages):
     def __setitem__(self, page: int, host: int) -> None:
         at = self._space.make(page << 3 | self._low) + _FLAGS
         self._space.second[at] = self._space.second[at] & 0xFFF | self._space.memory_hva + host
+        if page in self._space.global_pages:
+            self._space.table[_PYTHON] = 1
 
     def __delitem__(self, page: int) -> None:
         self[page]
@@ -158,8 +165,15 @@ class NativeSpace(AddressSpace):
                 self._grow()
                 at = self.find(key)
             self.second[at] = key
-            self.table[_COUNT] += 1
+            self._note(at)
         return at
+
+    def _note(self, at: int) -> None:
+        """Count an entry; native code finds the first ones by their list."""
+        count = self.table[_COUNT]
+        if count < LOG_ENTRIES:
+            self.table[_LOG + count] = ctypes.addressof(self.second) + 8 * at
+        self.table[_COUNT] = count + 1
 
     def _new_second(self, entries: int) -> None:
         self.second = (ctypes.c_uint64 * (4 * entries))()
@@ -180,7 +194,7 @@ class NativeSpace(AddressSpace):
             new = self.find(old[at])
             for n in range(4):
                 self.second[new + n] = old[at + n]
-        self.table[_COUNT] = len(live)
+            self._note(new)
 
     # --- forgetting --------------------------------------------------------------------------
     def is_global(self, page: int) -> bool:
@@ -204,6 +218,7 @@ class NativeSpace(AddressSpace):
 
     def forget_all(self) -> None:
         self.global_pages.clear()
+        self.table[_PYTHON] = 0
         if not self.table[_COUNT]:
             return  # the first level holds only what the second does
         if self._mask >= 4 * _SMALLEST:
@@ -260,6 +275,8 @@ class NativeTlb(Tlb):
         self._bulk, self._on_flush, self._on_protect = bulk, on_flush, on_protect
         self.tags = (ctypes.c_uint64 * (4 * TAG_ENTRIES))()
         """For native code: address spaces by tag."""
+        self.list = (ctypes.c_uint64 * (2 * MOST_SPACES + 2))()
+        """For native code: {VPID, translations} of all address spaces, and zeros behind them."""
         self._tag_of: dict[int, Tag] = {}
         self.switched_to = 0
         """Host address of the table of the space that belongs to `tag`."""
@@ -267,14 +284,18 @@ class NativeTlb(Tlb):
         self.switch(self.tag)
 
     def switch(self, tag: Tag) -> None:
-        if tag not in self._spaces:  # another space may go
+        new = tag not in self._spaces
+        if new:  # another space may go
             ctypes.memset(self.tags, 0, ctypes.sizeof(self.tags))
         super().switch(tag)
         space = self._spaces[tag]
         assert isinstance(space, NativeSpace)
-        if space.table_hva not in self._tag_of:
+        if new or not self._tag_of:
             spaces = self._spaces.items()
             self._tag_of = {s.table_hva: t for t, s in spaces if isinstance(s, NativeSpace)}
+            ctypes.memset(self.list, 0, ctypes.sizeof(self.list))
+            for n, (table_hva, known) in enumerate(self._tag_of.items()):
+                self.list[2 * n], self.list[2 * n + 1] = known[0], table_hva
         vpid, pcid, root = tag
         at = 4 * tag_index(vpid << 12 | pcid, root)
         self.tags[at], self.tags[at + 1] = vpid << 12 | pcid, root

@@ -5,7 +5,8 @@ routine. Python is asked only for what is not plain RAM, where a walk is observe
 second level has to grow.
 """
 
-from vtx.engine.native.context import TLB_COUNT, TLB_LIMIT
+from vtx.engine.native.context import LOG_ENTRIES, TLB_COUNT, TLB_LIMIT, TLB_LOG
+from vtx.engine.native.flushes import flushes_text
 from vtx.engine.native.numbering import OF_FETCH, OF_STACK, PRIVILEGE_SHIFT
 from vtx.engine.native.region_ranges import ranges_text
 from vtx.engine.native.second_level import field, second_level_text
@@ -150,6 +151,13 @@ first:
   %c = load i64, ptr %cp
   %c1 = add i64 %c, 1
   store i64 %c1, ptr %cp
+  %listed = icmp ult i64 %c, {LOG_ENTRIES}
+  br i1 %listed, label %list, label %put
+list:
+  %lo = shl i64 %c, 3
+  %la = add i64 %lo, {TLB_LOG}
+  %lgp = getelementptr i8, ptr %t, i64 %la
+  store ptr %e, ptr %lgp
   br label %put
 put:
   %w = lshr i64 %how, 8
@@ -305,6 +313,6 @@ def walks_text() -> str:
         [
             "declare { i32, i64, i8 } @routine_translate(ptr, ptr, i64, i64, i8)",
             second_level_text(), _RAM, _WALK, _REMEMBER, _PAGES, _FETCH, slow_access_text(),
-            ranges_text(),
+            ranges_text(), flushes_text(),
         ]
     )  # fmt: skip
