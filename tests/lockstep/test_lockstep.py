@@ -134,6 +134,18 @@ def test_programs_that_once_told_two_engines_apart_no_longer_do(
     assert explained(program, lambda p: differ(p, *sides(pair))) is None
 
 
+@pytest.mark.parametrize("budget", [1, 10, 11, 400])
+@pytest.mark.parametrize("pair", PAIRS)
+def test_any_store_of_an_instruction_may_change_the_code_that_follows(
+    pair: tuple[str, str], budget: int
+) -> None:
+    found = generate(20003917, "segmented32")  # a PUSHA whose first pushes are to itself
+    program = replace(
+        found, pieces=found.pieces[:4], settings={"paging": 2}, arrivals=(), budgets=(budget,)
+    )
+    assert explained(program, lambda p: differ(p, *sides(pair))) is None
+
+
 def campaign_pairs() -> Sequence[tuple[str, str]]:
     first, second = os.environ.get("VTX_LOCKSTEP_PAIR", "reference native").split()
     return [(first, second)]

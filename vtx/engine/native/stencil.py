@@ -226,7 +226,9 @@ class StencilBody(Body):
         self.ended = True
 
     def stored_slowly(self, status: str) -> None:
-        self.line(f"store i64 {status}, ptr {self._left}")
+        # Any store of an instruction may ask to leave: PUSHA's first push, say, not its last.
+        asked = self.add(f"load i64, ptr {self._left}")
+        self.line(f"store i64 {self.add(f'or i64 {asked}, {status}')}, ptr {self._left}")
 
     def _completed(self) -> str:
         """The budget behind this instruction."""
