@@ -269,6 +269,7 @@ class BlockWriter:
     def _aim(self, link: Link, hva: int) -> None:
         place = self._arena.view, link.offset
         PACKERS[link.packer](*place, hva - self._arena.base + link.addend)
+        self._arena.flush(link.offset, 4)
 
     def redirect(self, block: Block, hva: int) -> None:
         """Let whoever still enters `block` arrive at `hva` instead."""

@@ -9,6 +9,7 @@ from functools import cache
 from typing import Any
 
 from vtx.engine.native.compiler import FEW_PASSES, CompileError, host_compiler
+from vtx.engine.native.far_numbers import with_far_numbers
 from vtx.engine.native.joints import EXIT_TEXT, HEAD_TEXT, through_cache_text
 from vtx.engine.native.kept import kept
 from vtx.engine.native.lower import called
@@ -158,7 +159,7 @@ def _compile(
     try:
         for far in (False, True):
             text = "\n".join([module_head(holes, continuations, far=far), *texts, METADATA])
-            code = parse_object(host_compiler().compile(text, effort=_EFFORT))
+            code = parse_object(host_compiler().compile(with_far_numbers(text), effort=_EFFORT))
             found = [extract(code, name) for name in names]
             if not any(_refers_by_distance(stencil, numbers) for stencil in found):
                 return found
