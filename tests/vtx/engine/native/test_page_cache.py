@@ -10,11 +10,17 @@ import pytest
 from vtx.engine.choice import native_problem
 from vtx.engine.native import page_cache
 from vtx.engine.native.engine import Native
-from vtx.engine.native.page_records import PageRecords, load
+from vtx.engine.native.page_records import PageRecords, is_possible, load
 from vtx.engine.native.store import Store
 from vtx.vmm.launch import RunOptions, drive, launch
 
-pytestmark = pytest.mark.skipif(native_problem() is not None, reason=str(native_problem()))
+pytestmark = [
+    pytest.mark.skipif(native_problem() is not None, reason=str(native_problem())),
+    pytest.mark.skipif(
+        native_problem() is None and not is_possible(),
+        reason="records of pages have the fields of x86-64 only",
+    ),
+]
 
 PROGRAM = """
         .intel_syntax noprefix
