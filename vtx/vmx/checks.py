@@ -37,8 +37,8 @@ class View(Protocol):
     def state(self, slot: str) -> Value:
         """A word of the CPU's present state (64 bits)."""
 
-    def load(self, width: int, hpa: Value) -> Value:
-        """Physical memory."""
+    def load(self, width: int, hpa: Value, when: Value) -> Value:
+        """Physical memory; 0, and nothing is read, unless `when` (1 bit)."""
 
 
 Predicate = Callable[[View], Value]
@@ -143,13 +143,14 @@ class VmcsView:
     """The current VMCS at run time; each field is read once per routine."""
 
     b: Builder
-    _fields: dict[str, Value] = field(default_factory=dict)
+    fields: dict[str, Value] = field(default_factory=dict)
+    """What was read so far."""
     _capabilities: dict[int, Value] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> Value:
-        if name not in self._fields:
-            self._fields[name] = read_field(self.b, name)
-        return self._fields[name]
+        if name not in self.fields:
+            self.fields[name] = read_field(self.b, name)
+        return self.fields[name]
 
     def capability(self, index: int) -> Value:
         if index not in self._capabilities:
@@ -159,8 +160,11 @@ class VmcsView:
     def state(self, slot: str) -> Value:
         return self.b.get(slot)
 
-    def load(self, width: int, hpa: Value) -> Value:
-        return self.b.load_physical(width, hpa)
+    def load(self, width: int, hpa: Value, when: Value) -> Value:
+        loaded = self.b.var(width, 0)
+        with self.b.if_(when):
+            loaded.set(self.b.load_physical(width, hpa))
+        return loaded.get()
 
 
 class NumberView:
@@ -193,9 +197,9 @@ class NumberView:
         assert slot in SLOTS
         return self.b.const(64, self._values.get(slot, 0))
 
-    def load(self, width: int, hpa: Value) -> Value:
-        assert hpa.const is not None
-        return self.b.const(width, self._memory(width, hpa.const))
+    def load(self, width: int, hpa: Value, when: Value) -> Value:
+        assert hpa.const is not None and when.const is not None
+        return self.b.const(width, self._memory(width, hpa.const) if when.const else 0)
 
     def holds(self, rule: Check) -> bool:
         """Whether the rule holds for these numbers."""

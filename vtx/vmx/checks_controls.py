@@ -122,7 +122,7 @@ def tpr_threshold_reserved(v: View) -> Value:
 def tpr_threshold_vtpr(v: View) -> Value:
     """Read only at a legal address: an earlier rule refuses the others."""
     counts = _tpr_threshold_counts(v) & ~has(v, "sec.VIRTUALIZE_APIC_ACCESSES")
-    vtpr = v.load(8, (v["VIRTUAL_APIC_ADDR"] & ((1 << MAXPHYADDR) - 1)) + 0x80)
+    vtpr = v.load(8, (v["VIRTUAL_APIC_ADDR"] & ((1 << MAXPHYADDR) - 1)) + 0x80, counts)
     return implies(counts, (v["TPR_THRESHOLD"] & 0xF).ule((vtpr >> 4).zext(32)))
 
 

@@ -310,7 +310,7 @@ def _linked(v: View) -> Value:
 
 
 def _linked_header(v: View) -> Value:
-    return v.load(32, v["VMCS_LINK_POINTER"] & (_PHYSICAL & ~0xFFF))
+    return v.load(32, v["VMCS_LINK_POINTER"] & (_PHYSICAL & ~0xFFF), _linked(v))
 
 
 @check("guest.link-pointer-address")
@@ -343,6 +343,7 @@ def pdpte_reserved(v: View) -> Value:
     table = v["GUEST_CR3"] & 0xFFFF_FFE0
     legal = []
     for n in range(4):
-        entry = ept.select(v[f"GUEST_PDPTE{n}"], v.load(64, table + 8 * n))
+        loaded = v.load(64, table + 8 * n, paging & ~ept)
+        entry = ept.select(v[f"GUEST_PDPTE{n}"], loaded)
         legal.append(~entry.bit(0) | ((entry & _PDPTE_RESERVED) == 0))
     return implies(paging, v.b.all_of(*legal))

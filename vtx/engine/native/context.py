@@ -36,6 +36,7 @@ _NAMES = (
     "own_flush",  # FLUSH_TLB is the CPU's own: native code may answer it
     "spaces",  # host address of the list of all address spaces
     "cpuid",  # host address of the answers of CPUID that are known
+    "remembered",  # host address of what `remembered` keeps
 )  # fmt: skip
 CONTEXT: dict[str, int] = {name: SLOT_COUNT + n for n, name in enumerate(_NAMES)}
 """Field -> index of its 64-bit word, counted from the first state word."""
@@ -70,6 +71,8 @@ TAG_ENTRIES = 16
 """Entries of {VPID << 12 | PCID, EPT root, translations, spare}, 32 bytes each."""
 CPUID_ENTRIES = 64
 """Entries of {leaf | subleaf << 32, EAX | EBX << 32, ECX | EDX << 32, known}, 32 bytes each."""
+REMEMBERED_SIZE = 8192
+"""Bytes for each routine whose results are kept."""
 TLB_ENTRIES = 256
 """Entries per privilege of {read tag, write tag, host address - gva, spare}, 32 bytes each."""
 TLB_TABLE = TLB_ENTRIES * 32

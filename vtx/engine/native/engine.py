@@ -23,11 +23,13 @@ from vtx.engine.native.context import (
     LEFT_MISS,
     LEFT_REGION_BUDGET,
     LEFT_RESYNC,
+    REMEMBERED_SIZE,
 )
 from vtx.engine.native.jump_caches import CacheName, JumpCache, JumpCaches
 from vtx.engine.native.library import Library
 from vtx.engine.native.page_cache import PageCache
 from vtx.engine.native.regions import make_regions
+from vtx.engine.native.remembered import REMEMBERED
 from vtx.engine.native.slow_paths import SlowPaths
 from vtx.engine.native.tlb import NativeTlb, bulk_functions
 from vtx.engine.native.transitions import NativeRoutines
@@ -112,6 +114,8 @@ class Native(Reference):
         self._dispatch = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_uint64)(dispatcher)
         self._caches.install(self._words)
         self._words[CONTEXT["tags"]] = ctypes.addressof(self._tlb.tags)
+        self._remembered = ctypes.create_string_buffer(REMEMBERED_SIZE * len(REMEMBERED))
+        self._words[CONTEXT["remembered"]] = ctypes.addressof(self._remembered)
         self._slow = SlowPaths(cpu, self._words)
         cpu.walks = NativeWalkCounts(self._words, cpu.walks)
         self._routines = NativeRoutines(cpu, self._library, self._words)

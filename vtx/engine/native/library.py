@@ -23,6 +23,7 @@ from vtx.engine.native.objects import (
 )
 from vtx.engine.native.plans import symbol_numbers
 from vtx.engine.native.relocate import RelocationError, link, unresolved
+from vtx.engine.native.remembered import REMEMBERED, remembered_text
 from vtx.engine.native.routines import RoutineBody, declaration, entry_text
 from vtx.engine.native.runtime import runtime_text
 from vtx.engine.native.stencil import module_head
@@ -147,7 +148,8 @@ def _outlives(name: str) -> bool:
 
 def _routine_text(name: str) -> str:
     declarations = (declaration(callee) for callee in called(routine(name).ops))
-    return "\n".join([module_head(set(), set()), *declarations, RoutineBody(name).text(), METADATA])
+    text = remembered_text(name) if name in REMEMBERED else RoutineBody(name).text()
+    return "\n".join([module_head(set(), set()), *declarations, text, METADATA])
 
 
 def _module_fields(code: ObjectCode) -> tuple[Any, ...]:

@@ -11,35 +11,41 @@ from typing import NamedTuple
 from vtx.engine.native.context import CONTEXT, LEFT_BY_MEMORY
 from vtx.engine.native.lower import Body, result_type
 from vtx.engine.native.numbering import WALK_LEVELS
-from vtx.engine.native.text import LIKELY, UNLIKELY
+from vtx.engine.native.text import LIKELY, UNLIKELY, Text
 from vtx.isa.flags import lower
 from vtx.isa.layout import SLOTS
 from vtx.isa.primitives import Prim
 from vtx.isa.program import Op, routine
 
 
-def _signature(name: str, named: bool) -> str:
+def signature(name: str, named: bool, label: str = "routine_") -> str:
+    """How the routine, or another function of its kind, is declared; `named`: for a definition."""
     arguments = "".join(
         f", i{width}" + (f" %a{n}" if named else "") for n, width in enumerate(routine(name).params)
     )
     pointers = "ptr %s, ptr %t, i64 %bud" if named else "ptr, ptr, i64"
-    return f"dso_local {result_type(routine(name).results)} @routine_{name}({pointers}{arguments})"
+    return f"dso_local {result_type(routine(name).results)} @{label}{name}({pointers}{arguments})"
 
 
 def declaration(name: str) -> str:
     """For a module that calls the routine."""
-    return f"declare {_signature(name, False)}\n"
+    return f"declare {signature(name, False)}\n"
 
 
 _POINTER = SLOTS["vmcs_pointer"]
-_PINNED_READ, _PINNED_WRITE = "%vmcs.read", "%vmcs.write"
+_PINNED = {"ram_read": "%vmcs.read", "ram_write": "%vmcs.write"}
+"""Cells of the host page of the current VMCS: by which table it was found."""
 
 
-class _Hit(NamedTuple):
-    """Where an access to RAM goes on, and the host address of its page."""
+class _Way(NamedTuple):
+    """Where an access to physical memory goes on; what follows is written at `ram`."""
 
-    label: str
-    page: str
+    ram: str
+    place: str
+    """Host pointer there."""
+    ask: str
+    join: str
+    """Labels: it is not plain RAM; behind the access."""
 
 
 class RoutineBody(Body):
@@ -55,15 +61,17 @@ class RoutineBody(Body):
         for n, width in enumerate(self._program.params):
             self.define(n, f"%a{n}", width)
 
-    def text(self) -> str:
+    def text(self, label: str = "routine_") -> str:
         """The function's definition."""
         self.keep_translations(self._program.ops)
         if self._fields:
-            for cell in (_PINNED_READ, _PINNED_WRITE):
+            for cell in _PINNED.values():
                 self.cells.append(f"  {cell} = alloca i64")
             self._pin()
         self.write(self._program.ops)
-        head = f'define {_signature(self._name, True)} nounwind section ".text.{self._name}" {{'
+        head = (
+            f'define {signature(self._name, True, label)} nounwind section ".text.{self._name}" {{'
+        )
         return "\n".join([head, *self.function_lines(), "}"])
 
     def exact_budget(self) -> str:
@@ -82,12 +90,7 @@ class RoutineBody(Body):
     # Routines read a VMCS field by field and walk page tables: what functions of the runtime do
     # for RAM is written out, with the width known.
     def _op_pload(self, op: Op) -> None:
-        hpa = self.value(op.args[0])
-        if op.args[0] in self._fields:
-            self._read_field(op, self._fields[op.args[0]])
-            return
-        slow = f"call i64 @physical_load(ptr %s, i64 {hpa}, i64 {op.width})"
-        self._read(op, hpa, slow)
+        self._load_by(self._way(op, "ram_read", op.width), op)
 
     def _op_walk_load(self, op: Op) -> None:
         hpa, level = self.value(op.args[0]), WALK_LEVELS[op.attr]
@@ -101,90 +104,70 @@ class RoutineBody(Body):
         self.line(f"call i64 {function}(i64 {hpa}, i64 {level})")
         self.line(f"br label %{onward}")
         self.place(onward)
-        slow = f"call i64 @physical_load(ptr %s, i64 {hpa}, i64 {op.width})"
-        self._read(op, hpa, slow)
-
-    def _read(self, op: Op, hpa: str, slow: str) -> None:
-        hit, miss, join = self._ram("ram_read", hpa, op.width)
-        self.place(hit.label)
-        fast = self.add(f"load i{op.width}, ptr {self._inside(hit.page, hpa)}, align 1")
-        self.line(f"br label %{join}")
-        self.place(miss)
-        asked = self.resized(self.add(slow), 64, op.width)
-        self._pin()
-        self.line(f"br label %{join}")
-        self.place(join)
-        value = f"phi i{op.width} [ {fast}, %{hit.label} ], [ {asked}, %{miss} ]"
-        self.define(op.dst[0], self.add(value), op.width)
+        self._load_by(self._way(op, "ram_read", op.width), op)
 
     def _op_pstore(self, op: Op) -> None:
         hpa, value, width = self.value(op.args[0]), self.value(op.args[1]), self.width(op.args[1])
-        if op.args[0] in self._fields:
-            self._write_field(op, self._fields[op.args[0]])
-            return
-        hit, miss, join = self._ram("ram_write", hpa, width)
-        self.place(hit.label)
-        self.line(f"store i{width} {value}, ptr {self._inside(hit.page, hpa)}, align 1")
-        self.line(f"br label %{join}")
-        self.place(miss)
+        way = self._way(op, "ram_write", width)
+        self.line(f"store i{width} {value}, ptr {way.place}, align 1")
+        self.line(f"br label %{way.join}")
+        self.place(way.ask)
         wide = self.resized(value, width, 64)
         self.line(f"call void @physical_store(ptr %s, i64 {hpa}, i64 {wide}, i64 {width})")
         self._pin()
-        self.line(f"br label %{join}")
-        self.place(join)
+        self.line(f"br label %{way.join}")
+        self.place(way.join)
+
+    def _load_by(self, way: _Way, op: Op) -> None:
+        hpa = self.value(op.args[0])
+        fast = self.add(f"load i{op.width}, ptr {way.place}, align 1")
+        self.line(f"br label %{way.join}")
+        self.place(way.ask)
+        slow = self.add(f"call i64 @physical_load(ptr %s, i64 {hpa}, i64 {op.width})")
+        asked = self.resized(slow, 64, op.width)
+        self._pin()
+        self.line(f"br label %{way.join}")
+        self.place(way.join)
+        value = f"phi i{op.width} [ {fast}, %{way.ram} ], [ {asked}, %{way.ask} ]"
+        self.define(op.dst[0], self.add(value), op.width)
+
+    def _way(self, op: Op, table: str, width: int) -> _Way:
+        """Branch by whether an access lies in a page of RAM that `table` has."""
+        offset = self._fields.get(op.args[0])
+        hpa = self.value(op.args[0])
+        ram, ask, join = self.label(), self.label(), self.label()
+        if offset is not None:
+            page = self.add(f"load i64, ptr {_PINNED[table]}")
+        else:
+            page = self._page_of(table, hpa, ask)
+        fits = self.add(f"icmp ne i64 {page}, 0")
+        inside = str(offset)
+        if offset is None:
+            inside = self.add(f"and i64 {hpa}, 4095")
+            if width > 8:
+                whole = self.add(f"icmp ule i64 {inside}, {4096 - width // 8}")
+                fits = self.add(f"and i1 {fits}, {whole}")
+        self.branch(fits, ram, ask, LIKELY)
+        self.place(ram)
+        place = self.add(f"inttoptr i64 {self.add(f'add i64 {page}, {inside}')} to ptr")
+        return _Way(ram, place, ask, join)
+
+    def _page_of(self, table: str, hpa: str, beyond: str) -> str:
+        """Host address of a page, 0 if the table has it not; to `beyond` if it cannot."""
+        look = self.label()
+        page = self.add(f"lshr i64 {hpa}, 12")
+        known = self.add(f"icmp ult i64 {page}, {self.get_word(CONTEXT['ram_pages'])}")
+        self.branch(known, look, beyond, LIKELY)
+        self.place(look)
+        return _entry_of(self, table, page)
 
     # --- the current VMCS --------------------------------------------------------------------
     # Its page is looked up where the routine begins, and behind whatever may have asked Python.
     def _pin(self) -> None:
         """Note the host page of the current VMCS for reading and writing; 0: not plain RAM."""
-        if not self._fields:
-            return
-        pointer = self.get_word(_POINTER)
-        page = self.add(f"lshr i64 {pointer}, 12")
-        known = self.add(f"icmp ult i64 {page}, {self.get_word(CONTEXT['ram_pages'])}")
-        aligned = self.add(f"icmp eq i64 {self.add(f'and i64 {pointer}, 4095')}, 0")
-        usable = self.add(f"and i1 {known}, {aligned}")
-        index = self.add(f"select i1 {usable}, i64 {page}, i64 0")
-        for table, cell in (("ram_read", _PINNED_READ), ("ram_write", _PINNED_WRITE)):
-            pages = self.add(f"inttoptr i64 {self.get_word(CONTEXT[table])} to ptr")
-            place = self.add(f"getelementptr i64, ptr {pages}, i64 {index}")
-            host = self.add(f"load i64, ptr {place}")
-            self.line(f"store i64 {self.add(f'select i1 {usable}, i64 {host}, i64 0')}, ptr {cell}")
-
-    def _pinned(self, cell: str, offset: int) -> tuple[str, str, str, str]:
-        """Branch by whether the VMCS is plain RAM: both labels, the one behind, the place."""
-        hit, miss, join = self.label(), self.label(), self.label()
-        host = self.add(f"load i64, ptr {cell}")
-        self.branch(self.add(f"icmp ne i64 {host}, 0"), hit, miss, LIKELY)
-        self.place(hit)
-        place = self.add(f"inttoptr i64 {self.add(f'add i64 {host}, {offset}')} to ptr")
-        return hit, miss, join, place
-
-    def _read_field(self, op: Op, offset: int) -> None:
-        hpa = self.value(op.args[0])
-        hit, miss, join, place = self._pinned(_PINNED_READ, offset)
-        fast = self.add(f"load i{op.width}, ptr {place}, align 1")
-        self.line(f"br label %{join}")
-        self.place(miss)
-        slow = self.add(f"call i64 @physical_load(ptr %s, i64 {hpa}, i64 {op.width})")
-        asked = self.resized(slow, 64, op.width)
-        self._pin()
-        self.line(f"br label %{join}")
-        self.place(join)
-        value = f"phi i{op.width} [ {fast}, %{hit} ], [ {asked}, %{miss} ]"
-        self.define(op.dst[0], self.add(value), op.width)
-
-    def _write_field(self, op: Op, offset: int) -> None:
-        hpa, value, width = self.value(op.args[0]), self.value(op.args[1]), self.width(op.args[1])
-        _, miss, join, place = self._pinned(_PINNED_WRITE, offset)
-        self.line(f"store i{width} {value}, ptr {place}, align 1")
-        self.line(f"br label %{join}")
-        self.place(miss)
-        wide = self.resized(value, width, 64)
-        self.line(f"call void @physical_store(ptr %s, i64 {hpa}, i64 {wide}, i64 {width})")
-        self._pin()
-        self.line(f"br label %{join}")
-        self.place(join)
+        if self._fields:
+            for table, cell in _PINNED.items():
+                self.line(f"store i64 {page_of_vmcs(self, table)}, ptr {cell}")
 
     def _op_call(self, op: Op) -> None:
         super()._op_call(op)
@@ -206,29 +189,6 @@ class RoutineBody(Body):
         super()._op_probe(op)
         self._pin()
 
-    def _ram(self, table: str, hpa: str, width: int) -> tuple["_Hit", str, str]:
-        """Branch by whether an access lies in a page of RAM: labels of both cases and behind."""
-        look, hit, miss, join = self.label(), self.label(), self.label(), self.label()
-        page = self.add(f"lshr i64 {hpa}, 12")
-        known = self.add(f"icmp ult i64 {page}, {self.get_word(CONTEXT['ram_pages'])}")
-        self.branch(known, look, miss, LIKELY)
-        self.place(look)
-        pages = self.add(f"inttoptr i64 {self.get_word(CONTEXT[table])} to ptr")
-        place = self.add(f"getelementptr i64, ptr {pages}, i64 {page}")
-        host = self.add(f"load i64, ptr {place}")
-        fits = self.add(f"icmp ne i64 {host}, 0")
-        if width > 8:
-            inside = self.add(f"and i64 {hpa}, 4095")
-            whole = self.add(f"icmp ule i64 {inside}, {4096 - width // 8}")
-            fits = self.add(f"and i1 {fits}, {whole}")
-        self.branch(fits, hit, miss, LIKELY)
-        return _Hit(hit, host), miss, join
-
-    def _inside(self, page: str, hpa: str) -> str:
-        """Host pointer of a physical address, by the host address of its page."""
-        inside = self.add(f"and i64 {hpa}, 4095")
-        return self.add(f"inttoptr i64 {self.add(f'add i64 {page}, {inside}')} to ptr")
-
     def _op_return(self, op: Op) -> None:
         result = "zeroinitializer"
         for n, (temp, width) in enumerate(zip(op.args, self._program.results, strict=True)):
@@ -236,6 +196,22 @@ class RoutineBody(Body):
             result = self.add(f"insertvalue {self._result} {result}, i{width} {value}, {n + 1}")
         self.line(f"ret {self._result} {result}")
         self.ended = True
+
+
+def page_of_vmcs(text: Text, table: str) -> str:
+    """Host address of the page of the current VMCS if `table` has it, or 0."""
+    pointer = text.get_word(_POINTER)
+    page = text.add(f"lshr i64 {pointer}, 12")
+    known = text.add(f"icmp ult i64 {page}, {text.get_word(CONTEXT['ram_pages'])}")
+    aligned = text.add(f"icmp eq i64 {text.add(f'and i64 {pointer}, 4095')}, 0")
+    usable = text.add(f"and i1 {known}, {aligned}")
+    host = _entry_of(text, table, text.add(f"select i1 {usable}, i64 {page}, i64 0"))
+    return text.add(f"select i1 {usable}, i64 {host}, i64 0")
+
+
+def _entry_of(text: Text, table: str, page: str) -> str:
+    pages = text.add(f"inttoptr i64 {text.get_word(CONTEXT[table])} to ptr")
+    return text.add(f"load i64, ptr {text.add(f'getelementptr i64, ptr {pages}, i64 {page}')}")
 
 
 def vmcs_fields(ops: Sequence[Op]) -> dict[int, int]:
