@@ -5,7 +5,7 @@ readers of the algebra runs the programs is a constructor argument; both give th
 after every instruction. What happens *between* instructions is `engine.boundary`'s business.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -99,22 +99,6 @@ class Reference:
         if result is None or isinstance(result, tuple):
             return result
         return (result,)
-
-    def each(self, name: str, arguments: Sequence[tuple[int, ...]]) -> Callable[[], list[int]]:
-        """A function that calls a routine with each of `arguments`; all its results in a row.
-
-        It is for routines that cannot end in a fault or exit.
-        """
-
-        def call() -> list[int]:
-            found: list[int] = []
-            for one in arguments:
-                results = self.call(name, *one)
-                assert results is not None, f"{name} ended otherwise than by returning"
-                found += results
-            return found
-
-        return call
 
     def _translator(self) -> Callable[[int, int], tuple[int, int] | None]:
         if self.quick:

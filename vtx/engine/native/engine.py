@@ -5,7 +5,6 @@ It is the reference engine with another way to run a block. Whatever native code
 """
 
 import ctypes
-from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from vtx.engine.boundary import BLOCKING_MOV_SS, BLOCKING_NMI, BLOCKING_STI, RFLAGS_IF
@@ -159,24 +158,6 @@ class Native(Reference):
     def problem(self) -> str | None:
         own = (self._problem, self._translations.problem, self._regions.problem)
         return next((text for text in (*own, _text(self._writer.problem)) if text), None)
-
-    def each(self, name: str, arguments: Sequence[tuple[int, ...]]) -> Callable[[], list[int]]:
-        one_by_one = super().each(name, arguments)
-        try:
-            at_once = self._routines.each(name, arguments)
-        except CompileError as error:
-            self._problem = self._problem or str(error)
-            return one_by_one
-
-        def call() -> list[int]:
-            if self.cpu.breakpoints.watching:
-                return one_by_one()
-            self._slow.prepare()
-            found = at_once()
-            self._slow.returned()
-            return found
-
-        return call
 
     def _translator(self) -> Translator:
         generated = super()._translator()
