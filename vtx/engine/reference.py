@@ -100,6 +100,15 @@ class Reference:
             return result
         return (result,)
 
+    def enter_guest(self, *, launch: bool) -> int:
+        """VM entry, and it may be the guest's run to its next VM exit. The VM-entry's status.
+
+        For a VMM in Python, on a CPU to which no hardware event comes.
+        """
+        result = self.call("vmx_enter", int(launch))
+        self.settle(OK if result is not None else self.cpu.status)
+        return 0 if result is None else result[0]
+
     def _translator(self) -> Callable[[int, int], tuple[int, int] | None]:
         if self.quick:
             return self._generated_translator

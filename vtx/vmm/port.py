@@ -10,6 +10,7 @@ from vtx.engine.reference import Reference
 from vtx.engine.run import Ended, Runner
 from vtx.isa.layout import SLOTS
 from vtx.machine.computer import Computer
+from vtx.machine.images import Image
 from vtx.spec import SpecError, field, instruction_error, msr
 from vtx.vmx.capability import REVISION, capability_msrs
 from vtx.vmx.field_access import FieldAccess
@@ -77,6 +78,10 @@ class Port:
         found = self._fields.read_all(names)
         return found or tuple(self.vmread(name) for name in names)
 
+    def vmcs_image(self, names: tuple[str, ...]) -> Image | None:
+        """What tells whether one of several fields has changed; None where nothing does."""
+        return self._fields.image(names)
+
     def vmwrite(self, name: str, value: int) -> None:
         """VMWRITE of the field called `name`. Raises VmxError."""
         value &= (1 << 64) - 1
@@ -110,13 +115,8 @@ class Port:
 
         False when VM entry failed on the controls or the host state (see VM_INSTRUCTION_ERROR).
         """
-        result = self.engine.call("vmx_enter", 0 if launched else 1)
-        if result is None:
-            self.engine.settle(self.cpu.status)
-        else:
-            self.engine.settle(0)
-            if result[0]:
-                return False
+        if self.engine.enter_guest(launch=not launched):
+            return False
         while self.words[_VMX] == 2:
             ended = self._runner.run(1 << 62)
             if ended is not Ended.VM_EXIT:

@@ -12,6 +12,7 @@ from struct import Struct
 from vtx.isa.layout import SLOTS
 from vtx.isa.tables import table
 from vtx.machine.cpu import Cpu
+from vtx.machine.images import Image, imager
 from vtx.spec import field
 from vtx.vmx.vmcs import (
     DESCRIPTOR_16,
@@ -63,6 +64,7 @@ class FieldAccess:
         self._writable: dict[str, _Place] = {}
         """The same, of fields that VMWRITE can write."""
         self._batches: dict[tuple[str, ...], _Batch | None] = {}
+        self._imagers: dict[tuple[str, ...], Callable[..., Image] | None] = {}
         self._pointer, self._layout = NO_VMCS, -1
         self._host = REFUSED
         """Offset of the region in the machine's memory, for this pointer and layout."""
@@ -85,6 +87,15 @@ class FieldAccess:
             return None
         unpack, first, ordered = batch
         return ordered(unpack(self._memory, host + first))
+
+    def image(self, names: tuple[str, ...]) -> Image | None:
+        """Bytes that are the same as long as all of the fields are; None without them."""
+        if names not in self._imagers:
+            places = [self._place(name) for name in names]
+            known = [at >> 3 for at, _ in (place for place in places if place is not None)]
+            self._imagers[names] = imager(known) if len(known) == len(names) else None
+        taken, host = self._imagers[names], self._region()
+        return None if taken is None or host < 0 else taken(self._memory, host)
 
     def write(self, name: str, value: int) -> bool:
         """Write the field, with the value cut to its width; False if it cannot be done so."""

@@ -14,6 +14,8 @@ from vtx.machine.cpu import Cpu
 
 _BUDGET, _UNTIL, _FAILED = CONTEXT["budget"], CONTEXT["until"], CONTEXT["failed"]
 _ARGUMENTS, _RETIRED = CONTEXT["argument0"], SLOTS["retired"]
+_CALM, _ATTENTION = CONTEXT["calm"], CONTEXT["attention"]
+_KEY, _NATIVE_ROOT = CONTEXT["key"], CONTEXT["native_root"]
 _Entry = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_uint64)
 
 
@@ -24,6 +26,7 @@ class NativeRoutines:
         self._cpu, self._library, self._words = cpu, library, words
         self._state_hva = ctypes.addressof(words)
         self._entries: dict[str, tuple[Callable[[int], int], int]] = {}
+        self._guest: Callable[[int], int] | None = None
 
     def call(self, name: str, args: tuple[int, ...]) -> tuple[int, ...] | None:
         """Results of a routine; None when it ended otherwise, as the CPU's status says.
@@ -37,6 +40,19 @@ class NativeRoutines:
         if not self._complete(function, self._state_hva):
             return None
         return tuple(words[_ARGUMENTS : _ARGUMENTS + count])
+
+    def enter_guest(self, launch: int, most: int) -> int:
+        """VM entry and the run to the VM exit, of at most so many instructions; see `guest_run`.
+
+        No hardware event may be waiting. Raises CompileError.
+        """
+        function = self._guest
+        if function is None:
+            function = self._guest = _Entry(self._library.guest_run())
+        words = self._words
+        words[_ARGUMENTS], words[_BUDGET] = launch, most
+        words[_CALM], words[_ATTENTION], words[_KEY], words[_NATIVE_ROOT] = 1, 0, 0, 0
+        return function(self._state_hva)
 
     def _complete(self, function: Callable[..., int], *passed: int) -> bool:
         """Call native code; whether it ran to its end."""
