@@ -5,7 +5,7 @@ readers of the algebra runs the programs is a constructor argument; both give th
 after every instruction. What happens *between* instructions is `engine.boundary`'s business.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -100,21 +100,14 @@ class Reference:
             return result
         return (result,)
 
-    def each(self, name: str, arguments: Sequence[tuple[int, ...]]) -> Callable[[], list[int]]:
-        """A function that calls a routine with each of `arguments`; all its results in a row.
+    def enter_guest(self, *, launch: bool) -> int:
+        """VM entry, and it may be the guest's run to its next VM exit. The VM-entry's status.
 
-        It is for routines that cannot end in a fault or exit.
+        For a VMM in Python, on a CPU to which no hardware event comes.
         """
-
-        def call() -> list[int]:
-            found: list[int] = []
-            for one in arguments:
-                results = self.call(name, *one)
-                assert results is not None, f"{name} ended otherwise than by returning"
-                found += results
-            return found
-
-        return call
+        result = self.call("vmx_enter", int(launch))
+        self.settle(OK if result is not None else self.cpu.status)
+        return 0 if result is None else result[0]
 
     def _translator(self) -> Callable[[int, int], tuple[int, int] | None]:
         if self.quick:

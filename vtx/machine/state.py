@@ -5,16 +5,34 @@ is copying its buffer.
 """
 
 import ctypes
+from functools import cache, lru_cache
 
 from vtx.isa.layout import ARITHMETIC_FLAGS, SEGMENT_NAMES, SLOT_COUNT, SLOT_NAMES, SLOTS
 
 _FLAG_BITS = tuple((SLOTS[name], bit) for name, bit in ARITHMETIC_FLAGS.items())
 _FLAG_MASK = sum(1 << bit for bit in ARITHMETIC_FLAGS.values())
 _RFLAGS = SLOTS["rflags"]
+_FLAGS_AT, _FLAGS_END = 8 * _FLAG_BITS[0][0], 8 * _FLAG_BITS[-1][0] + 8
+assert 8 * len(_FLAG_BITS) == _FLAGS_END - _FLAGS_AT
 
 
 EXECUTOR_WORDS = 64
 """Words behind the architectural state that an executor may use while it runs."""
+
+
+@cache
+def _slots_of(flags: int) -> bytes:
+    """The slots of the arithmetic flags, which stand one after the other."""
+    return b"".join((flags >> bit & 1).to_bytes(8, "little") for _, bit in _FLAG_BITS)
+
+
+@lru_cache(maxsize=256)
+def _flags_of(slots: bytes) -> int:
+    """Their bits in RFLAGS."""
+    found = 0
+    for n, (_, bit) in enumerate(_FLAG_BITS):
+        found |= int.from_bytes(slots[8 * n : 8 * n + 8], "little") << bit
+    return found
 
 
 class StateWords(ctypes.Structure):
@@ -43,15 +61,12 @@ class State:
     @property
     def rflags(self) -> int:
         """RFLAGS as PUSHFQ would store it, VM and RF included."""
-        value = self.words[_RFLAGS]
-        for slot, bit in _FLAG_BITS:
-            value |= self.words[slot] << bit
-        return value
+        flags = self.buffer[_FLAGS_AT:_FLAGS_END]
+        return self.words[_RFLAGS] | _flags_of(bytes(flags))
 
     @rflags.setter
     def rflags(self, value: int) -> None:
-        for slot, bit in _FLAG_BITS:
-            self.words[slot] = (value >> bit) & 1
+        self.buffer[_FLAGS_AT:_FLAGS_END] = _slots_of(value & _FLAG_MASK)
         self.words[_RFLAGS] = value & ~_FLAG_MASK
 
     def write_segment(self, name: str, sel: int, base: int, limit: int, ar: int) -> None:

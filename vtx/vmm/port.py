@@ -4,15 +4,16 @@ It is all a VMM written in Python has, and all it needs: the same things softwar
 mode on the emulated CPU has. It does not know what a VM is.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from vtx.engine.reference import Reference
 from vtx.engine.run import Ended, Runner
 from vtx.isa.layout import SLOTS
 from vtx.machine.computer import Computer
+from vtx.machine.images import Image
 from vtx.spec import SpecError, field, instruction_error, msr
 from vtx.vmx.capability import REVISION, capability_msrs
+from vtx.vmx.field_access import FieldAccess
 
 _VMX, _RETIRED = SLOTS["vmx"], SLOTS["retired"]
 CR0_ROOT = 0x8001_0031  # PG WP NE ET PE: what VMX operation needs, and write protection
@@ -38,7 +39,7 @@ class Port:
         self.words = self.cpu.words
         self._runner = Runner(self.engine, None, python_root=True)
         self._written: dict[str, int] | None = None
-        self._batches: dict[tuple[str, ...], Callable[[], list[int]]] = {}
+        self._fields = FieldAccess(self.cpu)
 
     # --- root mode ---------------------------------------------------------------------------
     def start(self, vmxon_region: int, page_table: int) -> None:
@@ -64,29 +65,31 @@ class Port:
 
     def vmread(self, name: str) -> int:
         """VMREAD of the field called `name`. Raises VmxError."""
-        value, status = self._call("vmx_vmread", _encoding(name))
+        value = self._fields.read(name)
+        if value >= 0:
+            return value
+        value, status = self._call("vmx_vmread", field(name).encoding)
         if status:
             raise VmxError(f"VMREAD of {name} failed: {self._why(status)}")
         return value
 
-    def vmread_all(self, names: tuple[str, ...]) -> list[int]:
+    def vmread_all(self, names: tuple[str, ...]) -> tuple[int, ...]:
         """VMREAD of several fields, in order. Raises VmxError."""
-        read = self._batches.get(names)
-        if read is None:
-            fields = [(_encoding(name),) for name in names]
-            read = self._batches[names] = self.engine.each("vmx_vmread", fields)
-        found = read()
-        if any(found[1::2]):
-            for name in names:
-                self.vmread(name)  # the one that fails says why
-        return found[::2]
+        found = self._fields.read_all(names)
+        return found or tuple(self.vmread(name) for name in names)
+
+    def vmcs_image(self, names: tuple[str, ...]) -> Image | None:
+        """What tells whether one of several fields has changed; None where nothing does."""
+        return self._fields.image(names)
 
     def vmwrite(self, name: str, value: int) -> None:
         """VMWRITE of the field called `name`. Raises VmxError."""
         value &= (1 << 64) - 1
         if self._written is not None and self.vmread(name) != value:
             self._written[name] = value
-        (status,) = self._call("vmx_vmwrite", _encoding(name), value)
+        if self._fields.write(name, value):
+            return
+        (status,) = self._call("vmx_vmwrite", field(name).encoding, value)
         if status:
             raise VmxError(f"VMWRITE of {name} failed: {self._why(status)}")
 
@@ -112,13 +115,8 @@ class Port:
 
         False when VM entry failed on the controls or the host state (see VM_INSTRUCTION_ERROR).
         """
-        result = self.engine.call("vmx_enter", 0 if launched else 1)
-        if result is None:
-            self.engine.settle(self.cpu.status)
-        else:
-            self.engine.settle(0)
-            if result[0]:
-                return False
+        if self.engine.enter_guest(launch=not launched):
+            return False
         while self.words[_VMX] == 2:
             ended = self._runner.run(1 << 62)
             if ended is not Ended.VM_EXIT:
@@ -176,13 +174,3 @@ class Port:
             return f"VM-instruction error {number}: {instruction_error(number).meaning}"
         except SpecError:
             return f"VM-instruction error {number}"
-
-
-_ENCODINGS: dict[str, int] = {}
-
-
-def _encoding(name: str) -> int:
-    known = _ENCODINGS.get(name)
-    if known is None:
-        known = _ENCODINGS[name] = field(name).encoding
-    return known

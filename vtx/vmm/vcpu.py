@@ -8,6 +8,7 @@ does not know why state is moved.
 from dataclasses import dataclass
 
 from vtx.isa.layout import GPR_NAMES, SEGMENT_NAMES, SLOTS
+from vtx.machine.images import Image, imager, runs
 from vtx.machine.state import State
 from vtx.spec.registers import CR0, CR4, EFER
 from vtx.vmm.port import Port
@@ -18,7 +19,7 @@ _SHARED = (
     "star", "lstar", "cstar", "fmask", "kernel_gs_base", "tsc_aux",
 )  # fmt: skip
 """Registers that a VM exit leaves in the CPU, guest's values and all."""
-_SHARED_SLOTS = tuple(SLOTS[name] for name in _SHARED)
+_SHARED_RUNS = tuple(runs(SLOTS[name] for name in _SHARED))
 
 _FIELDS = {
     "rip": "GUEST_RIP", "rsp": "GUEST_RSP", "cr3": "GUEST_CR3", "dr7": "GUEST_DR7",
@@ -36,8 +37,18 @@ _FIELDS = {
     )
 }  # fmt: skip
 """State slot -> the guest-state field that holds it while the guest runs."""
-_HELD_SLOTS = tuple((SLOTS[slot], name) for slot, name in _FIELDS.items() if slot != "cr3")
-_HELD = (*(name for _, name in _HELD_SLOTS), "GUEST_RFLAGS", "GUEST_ACTIVITY_STATE")
+_OFTEN = ("rip", "rsp", "interruptibility", "pending_debug")
+"""What differs from exit to exit; the others are looked at only when one of them has changed."""
+_OFTEN_FIELDS = (*(_FIELDS[slot] for slot in _OFTEN), "GUEST_RFLAGS", "GUEST_ACTIVITY_STATE")
+_RARE = tuple(slot for slot in _FIELDS if slot not in (*_OFTEN, "cr3"))
+_RARE_SLOTS, _RARE_FIELDS = (
+    tuple(SLOTS[slot] for slot in _RARE),
+    tuple(_FIELDS[slot] for slot in _RARE),
+)
+_rare_image = imager(_RARE_SLOTS)
+_RIP, _RSP, _BLOCKING, _PENDING = (SLOTS[slot] for slot in _OFTEN)
+_ACTIVITY, _VECTOR, _EVENT = SLOTS["activity"], SLOTS["fault_vector"], SLOTS["event_valid"]
+_CR0, _CR3, _CR4, _EFER = (SLOTS[name] for name in ("cr0", "cr3", "cr4", "efer"))
 _PDPTES = tuple((f"pdpte{n}", f"GUEST_PDPTE{n}") for n in range(4))
 
 EFER_LME, EFER_LMA = EFER.LME, EFER.LMA
@@ -70,31 +81,47 @@ class Vcpu:
         """GUEST_CR3 holds the guest's own CR3 (it may load CR3 without a VM exit)."""
         self.cr0_owned = self.cr4_owned = 0
         """Bits of CR0 and CR4 that the guest changes without a VM exit."""
-        self._held: dict[str, int] = {}
-        """Fields whose values are known because they were just read."""
+        self._often: tuple[int, ...] | None = None
+        """Values of _OFTEN_FIELDS as they were just read; None: nothing was."""
+        self._rare: tuple[int, ...] = ()
+        """Values of _RARE_FIELDS as they were read."""
+        self._agreed: tuple[Image | None, Image] | None = None
+        """The VMCS and the completing CPU with the same values of these."""
+        self._shared = tuple(
+            (port.words[first:end], state.words[first:end]) for first, end in _SHARED_RUNS
+        )
         self._control: dict[str, int] = {}
         self._long: bool | None = None
 
     def load_from_vmcs(self) -> None:
         """Copy the vCPU's registers into the completing CPU."""
-        port, state = self.port, self.state
-        for slot in _SHARED_SLOTS:
-            state.words[slot] = port.words[slot]
-        self._held = dict(zip(_HELD, port.vmread_all(_HELD), strict=True))
-        for slot, field_name in _HELD_SLOTS:
-            state.words[slot] = self._held[field_name]
-        state.rflags = self._held["GUEST_RFLAGS"]
-        state.write("activity", self._held["GUEST_ACTIVITY_STATE"])
+        state, words = self.state, self.state.words
+        for physical, completing in self._shared:
+            completing[:] = physical
+        self._often = self.port.vmread_all(_OFTEN_FIELDS)
+        rip, rsp, words[_BLOCKING], words[_PENDING], rflags, words[_ACTIVITY] = self._often
+        words[_RIP], words[_RSP], state.rflags = rip, rsp, rflags
+        self._load_rare()
         self.load_paging()
-        state.write("fault_vector", 0)
-        state.write("event_valid", 0)
+        words[_VECTOR] = words[_EVENT] = 0
+
+    def _load_rare(self) -> None:
+        held, state = self.port.vmcs_image(_RARE_FIELDS), self.state
+        if held is not None and (held, _rare_image(state.buffer)) == self._agreed:
+            return
+        self._rare = self.port.vmread_all(_RARE_FIELDS)
+        for slot, value in zip(_RARE_SLOTS, self._rare, strict=True):
+            state.words[slot] = value
+        self._agreed = held, _rare_image(state.buffer)
 
     def load_paging(self) -> None:
         """Copy only what translating addresses needs."""
         if self.cr3_is_guests:
-            self.state.write("cr3", self.port.vmread("GUEST_CR3"))
-        self._load_owned("cr0", "GUEST_CR0", self.cr0_owned)
-        self._load_owned("cr4", "GUEST_CR4", self.cr4_owned)
+            self.state.words[_CR3] = self.port.vmread("GUEST_CR3")
+        if self.cr0_owned:
+            self._load_owned("cr0", "GUEST_CR0", self.cr0_owned)
+        if self.cr4_owned:
+            self._load_owned("cr4", "GUEST_CR4", self.cr4_owned)
         if self.cr3_is_guests and self.uses_pdptes:
             for slot_name, field_name in _PDPTES:
                 self.state.write(slot_name, self.port.vmread(field_name))
@@ -106,26 +133,32 @@ class Vcpu:
     @property
     def uses_pdptes(self) -> bool:
         """The guest's paging is PAE."""
-        state = self.state
-        paged = state.read("cr0") & CR0_PG and state.read("cr4") & CR4_PAE
-        return bool(paged) and not state.read("efer") & EFER_LMA
+        words = self.state.words
+        paged = words[_CR0] & CR0_PG and words[_CR4] & CR4_PAE
+        return bool(paged) and not words[_EFER] & EFER_LMA
 
     def store_to_vmcs(self, control: ControlRegisters) -> None:
         """Copy the completing CPU's registers back, with the hardware's control registers."""
         port, state = self.port, self.state
-        for slot in _SHARED_SLOTS:
-            port.words[slot] = state.words[slot]
-        for slot, field_name in _HELD_SLOTS:
-            self._write(field_name, state.words[slot])
-        self._write("GUEST_RFLAGS", state.rflags)
-        self._write("GUEST_ACTIVITY_STATE", 0)
+        for physical, completing in self._shared:
+            physical[:] = completing
+        words = state.words
+        values = (words[_RIP], words[_RSP], words[_BLOCKING], words[_PENDING], state.rflags, 0)
+        known, self._often = self._often, None
+        if values != known:
+            for n, name in enumerate(_OFTEN_FIELDS):
+                if known is None or values[n] != known[n]:
+                    port.vmwrite(name, values[n])
+        if known is None or self._agreed is None or _rare_image(state.buffer) != self._agreed[1]:
+            self._store_rare(known is not None)
         self.store_control(control)
-        self._held.clear()
 
-    def _write(self, name: str, value: int) -> None:
-        """VMWRITE, unless the field is known to hold the value."""
-        if self._held.get(name) != value:
-            self.port.vmwrite(name, value)
+    def _store_rare(self, loaded: bool) -> None:
+        for n, (slot, name) in enumerate(zip(_RARE_SLOTS, _RARE_FIELDS, strict=True)):
+            value = self.state.words[slot]
+            if not loaded or value != self._rare[n]:
+                self.port.vmwrite(name, value)
+        self._agreed = None
 
     def store_control(self, control: ControlRegisters) -> None:
         """Write the hardware's control registers and the read shadows."""

@@ -5,7 +5,6 @@ It is the reference engine with another way to run a block. Whatever native code
 """
 
 import ctypes
-from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from vtx.engine.boundary import BLOCKING_MOV_SS, BLOCKING_NMI, BLOCKING_STI, RFLAGS_IF
@@ -21,6 +20,7 @@ from vtx.engine.native.context import (
     LEFT_BUDGET,
     LEFT_BY_MEMORY,
     LEFT_MISS,
+    LEFT_OK,
     LEFT_REGION_BUDGET,
     LEFT_RESYNC,
     REMEMBERED_SIZE,
@@ -55,6 +55,9 @@ _VMX, _PIN = SLOTS["vmx"], SLOTS["pin_controls"]
 _PIN_EXTERNAL = CONTROLS.EXTERNAL_INTERRUPT_EXITING.mask
 _CALM, _ENTERED_VMX = CONTEXT["calm"], CONTEXT["entered_vmx"]
 _ENTERED_BLOCKING = CONTEXT["entered_blocking"]
+_ARGUMENT, _KEY, _UNTIL = CONTEXT["argument0"], CONTEXT["key"], CONTEXT["until"]
+_NOT_RUN = -1
+"""Instead of what native code was left by."""
 _ANY_BLOCKING = BLOCKING_STI | BLOCKING_MOV_SS | BLOCKING_NMI
 
 
@@ -164,24 +167,6 @@ class Native(Reference):
         own = (self._problem, self._translations.problem, self._regions.problem)
         return next((text for text in (*own, _text(self._writer.problem)) if text), None)
 
-    def each(self, name: str, arguments: Sequence[tuple[int, ...]]) -> Callable[[], list[int]]:
-        one_by_one = super().each(name, arguments)
-        try:
-            at_once = self._routines.each(name, arguments)
-        except CompileError as error:
-            self._problem = self._problem or str(error)
-            return one_by_one
-
-        def call() -> list[int]:
-            if self.cpu.breakpoints.watching:
-                return one_by_one()
-            self._slow.prepare()
-            found = at_once()
-            self._slow.returned()
-            return found
-
-        return call
-
     def _translator(self) -> Translator:
         generated = super()._translator()
 
@@ -202,11 +187,51 @@ class Native(Reference):
             return super().run_block(room)  # every access has to be told
         if self._regions.waiting:
             self._regions.collect()
-        words = self.cpu.words
         budget = min(room, _QUANTUM)
-        until = words[RETIRED] + budget
-        status, sampled = -1, False
-        while room := until - words[RETIRED]:
+        return self._run_until(self.cpu.words[RETIRED] + budget, budget, _NOT_RUN)
+
+    def enter_guest(self, *, launch: bool) -> int:
+        if self.cpu.breakpoints.watching or self._regions.eager:
+            return super().enter_guest(launch=launch)
+        if self._regions.waiting:
+            self._regions.collect()
+        context, before = self._words, self.cpu.words[RETIRED]
+        self.python_root, self.source, self.cpu.attention = True, None, False
+        self._slow.prepare()
+        try:
+            status = self._routines.enter_guest(int(launch), _QUANTUM)
+        except CompileError as error:
+            self._problem = self._problem or str(error)
+            return super().enter_guest(launch=launch)
+        self._slow.returned()
+        number = context[_KEY]
+        if number:
+            self._key_changed(number)
+        if status == LEFT_OK:
+            if not number:
+                self.key = current_key(self.cpu.words)
+            return context[_ARGUMENT]
+        until = context[_UNTIL]
+        self._run_until(until, until - before, status)
+        return 0
+
+    def _run_until(self, until: int, budget: int, status: int) -> bool:
+        """Run blocks, out of `budget`, until so many instructions have retired.
+
+        `status` is what native code was left by, if it has run before.
+        """
+        words, sampled = self.cpu.words, False
+        while True:
+            if status == LEFT_BUDGET and budget >= _TELLING and not sampled:
+                self._sample()
+            if status == LEFT_REGION_BUDGET:
+                self._tlb.widen()
+            sampled = sampled or status in (LEFT_BUDGET, LEFT_REGION_BUDGET)
+            if status not in (_NOT_RUN, LEFT_MISS, LEFT_BUDGET, LEFT_REGION_BUDGET):
+                return self._after(status)
+            room = until - words[RETIRED]
+            if not room:
+                return False
             try:
                 block = self._find_native(room)
             except _FetchFaultError:
@@ -225,14 +250,6 @@ class Native(Reference):
                 self._see(block)  # never the plain block of a head: it has to stay plain
                 self._tlb.widen()
             status = self._run(block, until)
-            if status == LEFT_BUDGET and budget >= _TELLING and not sampled:
-                self._sample()
-            if status == LEFT_REGION_BUDGET:
-                self._tlb.widen()
-            sampled = sampled or status in (LEFT_BUDGET, LEFT_REGION_BUDGET)
-            if status not in (LEFT_MISS, LEFT_BUDGET, LEFT_REGION_BUDGET):
-                return self._after(status)
-        return False
 
     def _run(self, block: Block, until: int) -> int:
         """Enter native code; why it was left."""

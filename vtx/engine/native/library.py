@@ -11,6 +11,8 @@ from vtx.engine.native.arena import Arena, ArenaFullError
 from vtx.engine.native.compiler import CompileError, host_compiler
 from vtx.engine.native.dispatch import ROUTINES as DISPATCHED
 from vtx.engine.native.dispatch import dispatch_text
+from vtx.engine.native.guest_run import ROUTINES as GUEST_RUN
+from vtx.engine.native.guest_run import guest_run_text
 from vtx.engine.native.kept import kept
 from vtx.engine.native.lower import called
 from vtx.engine.native.native_calls import context_text
@@ -77,6 +79,13 @@ class Library:
             self.routine(name)
         self._link("dispatch", lambda: "\n".join([dispatch_text(), METADATA]))
         return self.symbols["run"]
+
+    def guest_run(self) -> int:
+        """Host address of `enter_guest`; the dispatcher has been linked. Raises CompileError."""
+        for name in GUEST_RUN:
+            self.routine(name)
+        self._link("guest_run", guest_run_text)
+        return self.symbols["enter_guest"]
 
     def entry(self, name: str) -> int:
         """Host address of `call_<name>`, the routine for Python. Raises CompileError."""

@@ -1,7 +1,6 @@
 """Small native functions between Python and the algebra's routines, in LLVM text IR.
 
-One calls a routine many times, one makes the address space of the present tag the current one,
-one answers CPUID.
+One makes the address space of the present tag the current one, one answers CPUID.
 """
 
 from vtx.engine.native.context import CPUID_ENTRIES, TAG_ENTRIES
@@ -9,55 +8,6 @@ from vtx.engine.native.numbering import SERVICES
 from vtx.engine.native.routines import declaration
 from vtx.engine.native.second_level import HASH, field
 from vtx.isa.program import Service
-
-_EACH = f"""
-define dso_local i64 @call_each(ptr %s, ptr %entry, ptr %given, i64 %params, ptr %found, \
-i64 %results, i64 %count) nounwind {{
-  %arguments = {field("argument0")}
-  %in = shl i64 %params, 3
-  %out = shl i64 %results, 3
-  br label %next
-next:
-  %n = phi i64 [ 0, %0 ], [ %n1, %done ]
-  %from = mul i64 %n, %in
-  %g = getelementptr i8, ptr %given, i64 %from
-  call void @words(ptr %arguments, ptr %g, i64 %params)
-  %status = call i64 %entry(ptr %s)
-  %ok = icmp eq i64 %status, 0
-  br i1 %ok, label %done, label %fail
-done:
-  %to = mul i64 %n, %out
-  %f = getelementptr i8, ptr %found, i64 %to
-  call void @words(ptr %f, ptr %arguments, i64 %results)
-  %n1 = add i64 %n, 1
-  %more = icmp ult i64 %n1, %count
-  br i1 %more, label %next, label %end
-end:
-  ret i64 0
-fail:
-  ret i64 %status
-}}
-
-define internal void @words(ptr %to, ptr %from, i64 %count) nounwind {{
-  %none = icmp eq i64 %count, 0
-  br i1 %none, label %out, label %next
-next:
-  %n = phi i64 [ 0, %0 ], [ %n1, %next ]
-  %at = shl i64 %n, 3
-  %p = getelementptr i8, ptr %from, i64 %at
-  %w = load volatile i64, ptr %p
-  %q = getelementptr i8, ptr %to, i64 %at
-  store volatile i64 %w, ptr %q
-  %n1 = add i64 %n, 1
-  %more = icmp ult i64 %n1, %count
-  br i1 %more, label %next, label %out
-out:
-  ret void
-}}
-"""
-"""A routine again and again: its entry for Python, with `params` words at `given` each time, and
-`results` words to `found`. Volatile, lest it become a call of the C library's function."""
-
 
 _TAG_SHIFT = 64 - (TAG_ENTRIES.bit_length() - 1)
 _CONTEXT = f"""
@@ -158,4 +108,4 @@ def cpuid_index(leaf: int, subleaf: int) -> int:
 
 def context_text() -> str:
     """The module of services, which every routine may call."""
-    return "\n".join([declaration("native_tag"), _CONTEXT, _CPUID, _EACH])
+    return "\n".join([declaration("native_tag"), _CONTEXT, _CPUID])

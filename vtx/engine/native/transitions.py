@@ -4,7 +4,7 @@ Arguments and results travel in the context. It does not know what a routine is 
 """
 
 import ctypes
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from vtx.engine.native.context import CONTEXT, LEFT_BY_MEMORY
 from vtx.engine.native.library import Library
@@ -14,7 +14,8 @@ from vtx.machine.cpu import Cpu
 
 _BUDGET, _UNTIL, _FAILED = CONTEXT["budget"], CONTEXT["until"], CONTEXT["failed"]
 _ARGUMENTS, _RETIRED = CONTEXT["argument0"], SLOTS["retired"]
-_Each = ctypes.CFUNCTYPE(ctypes.c_uint64, *([ctypes.c_uint64] * 7))
+_CALM, _ATTENTION = CONTEXT["calm"], CONTEXT["attention"]
+_KEY, _NATIVE_ROOT = CONTEXT["key"], CONTEXT["native_root"]
 _Entry = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_uint64)
 
 
@@ -25,6 +26,7 @@ class NativeRoutines:
         self._cpu, self._library, self._words = cpu, library, words
         self._state_hva = ctypes.addressof(words)
         self._entries: dict[str, tuple[Callable[[int], int], int]] = {}
+        self._guest: Callable[[int], int] | None = None
 
     def call(self, name: str, args: tuple[int, ...]) -> tuple[int, ...] | None:
         """Results of a routine; None when it ended otherwise, as the CPU's status says.
@@ -39,29 +41,18 @@ class NativeRoutines:
             return None
         return tuple(words[_ARGUMENTS : _ARGUMENTS + count])
 
-    def each(self, name: str, arguments: Sequence[tuple[int, ...]]) -> Callable[[], list[int]]:
-        """A function that calls a routine with each of `arguments`; all its results in a row.
+    def enter_guest(self, launch: int, most: int) -> int:
+        """VM entry and the run to the VM exit, of at most so many instructions; see `guest_run`.
 
-        None of the calls may end in a fault or exit. Raises CompileError.
+        No hardware event may be waiting. Raises CompileError.
         """
-        count, results = len(arguments), len(results_of(name))
-        entry = self._library.entry(name)
-        flat = [value for one in arguments for value in one]
-        given = (ctypes.c_uint64 * max(len(flat), 1))(*flat)
-        found = (ctypes.c_uint64 * max(count * results, 1))()
-        function = _Each(self._library.symbols["call_each"])
-        passed = (
-            self._state_hva, entry, ctypes.addressof(given), len(arguments[0]),
-            ctypes.addressof(found), results, count,
-        )  # fmt: skip
-
-        def call() -> list[int]:
-            assert given is not None  # the function reads it
-            if not self._complete(function, *passed):
-                raise RuntimeError(f"{name} ended otherwise than by returning")
-            return found[:]
-
-        return call
+        function = self._guest
+        if function is None:
+            function = self._guest = _Entry(self._library.guest_run())
+        words = self._words
+        words[_ARGUMENTS], words[_BUDGET] = launch, most
+        words[_CALM], words[_ATTENTION], words[_KEY], words[_NATIVE_ROOT] = 1, 0, 0, 0
+        return function(self._state_hva)
 
     def _complete(self, function: Callable[..., int], *passed: int) -> bool:
         """Call native code; whether it ran to its end."""

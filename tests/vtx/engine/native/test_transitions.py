@@ -172,15 +172,6 @@ def test_vm_exit(pair: Pair) -> None:
         pair.agree("vm_exit")
 
 
-def test_many_calls_at_once_are_the_calls_one_by_one(pair: Pair) -> None:
-    rng = random.Random(6)
-    pair.fill(mode(rng) | {"vmx": 1, "vmcs_pointer": VMCS}, tables(rng))
-    fields = [(encoding,) for encoding in (0x681E, 0x4402, 0x6820, 0x2000, 0x7FFF, 0)]
-    reference, native = (engine.each("vmx_vmread", fields)() for engine in pair.engines)
-    assert reference == native
-    assert len(native) == 2 * len(fields)
-
-
 class TestFlushes:
     """What INVVPID and INVEPT forget, seen by the translations that stay."""
 
