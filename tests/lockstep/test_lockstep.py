@@ -172,7 +172,7 @@ def test_many_programs_do_the_same_on_two_engines(pair: tuple[str, str], as_gues
         for long in (True, False):
             for side in guest_sides(pair) if as_guests else sides(pair, long):
                 if isinstance(side.engine, Native):
-                    side.engine._pages.disable()
+                    side.engine._pages.keep_nothing()
 
     what = f"{' against '.join(pair)}, {'guests' if as_guests else 'bare'}"
     found = Campaign(what, first, many, explain, settle, Path(log) if log else None).run()

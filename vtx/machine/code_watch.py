@@ -58,6 +58,10 @@ class CodeWatch:
 
         It may be called for another write to the page, too.
         """
+        self.watch_bytes(host_page, on_write, _bits(first, last), lines_of(first, last))
+
+    def watch_bytes(self, host_page: int, on_write: OnWrite, bits: int, lines: int) -> None:
+        """The same for the bytes whose bits are set, which lie in these lines."""
         owners = self.pages.get(host_page)
         if owners is None:
             self.pages[host_page] = [on_write]
@@ -65,12 +69,11 @@ class CodeWatch:
                 tlb.protect(host_page)
         elif on_write not in owners:
             owners.append(on_write)
-        self._bytes[host_page] = self._bytes.get(host_page, 0) | _bits(first, last)
+        self._bytes[host_page] = self._bytes.get(host_page, 0) | bits
         before = self._lines.get(host_page, 0)
-        lines = before | lines_of(first, last)
-        if lines != before:
-            self._lines[host_page] = lines
-            self._tell(host_page, lines)
+        if before | lines != before:
+            self._lines[host_page] = before | lines
+            self._tell(host_page, before | lines)
 
     def written(self, host_page: int, first: int = 0, last: int = _LAST) -> bool:
         """Tell the owners of a page that its bytes from `first` to `last` changed.

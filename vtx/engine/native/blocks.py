@@ -6,11 +6,13 @@ up in the table of block entries.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from vtx.engine.native.arena import Arena
 from vtx.engine.native.compiler import CompileError
 from vtx.engine.native.library import Library
+from vtx.engine.native.links import Link as Link
+from vtx.engine.native.links import Links
 from vtx.engine.native.plans import Plan, symbol_numbers
 from vtx.engine.native.relocate import JUMP, PACKERS
 from vtx.engine.native.stencils import common, plan_ahead
@@ -23,18 +25,6 @@ _PAGES = ~0xFFF
 
 _Jump = tuple[int, int, int, int]
 """Offset of the field, packer, addend less the place, target."""
-
-
-@dataclass(slots=True)
-class Link:
-    """A jump that may be patched: where its field is, and where it wants to go."""
-
-    offset: int
-    packer: int
-    addend: int
-    """Added to the target's address; the place of the jump is already taken off."""
-    target: int
-    """Offset in CS."""
 
 
 @dataclass(slots=True)
@@ -52,7 +42,6 @@ class Block:
     """Its last instruction is a repeated string instruction."""
     gone: int = 0
     """Host address of what leaves native code at `ip`, for when the block is dead."""
-    links: list[Link] = field(default_factory=list)
     dead: bool = False
     single: bool = False
     """It holds one instruction although others could have followed."""
@@ -87,8 +76,7 @@ class BlockWriter:
         library.number_symbols()
         self._linked: set[str] = set()
         """Routines whose addresses are known."""
-        self.links: list[Link] = []
-        """Link number n + 1 is links[n]."""
+        self.links = Links()
         self.copy: Copy | None = None
         """Of the block that was written last."""
         self._callers: list[tuple[int, Plan]] = []
@@ -102,7 +90,7 @@ class BlockWriter:
         It ends before the first instruction that cannot be compiled. Raises CompileError if that
         is the first of all.
         """
-        plans = self._plans(pieces)
+        plans = self.plans(pieces)
         arena, count = self._arena, len(plans)
         length = size = ends = 0
         for piece, plan in zip(pieces, plans, strict=False):
@@ -127,10 +115,17 @@ class BlockWriter:
         self._callers, self._ways_out = [], []
         return block
 
-    def _plans(self, pieces: Sequence[Piece]) -> list[Plan]:
-        """One for each piece, up to the first that cannot be compiled."""
+    def know_symbols(self) -> None:
+        """Let the library's addresses be those of all symbols there are."""
         if len(self._library.addresses) < len(symbol_numbers):
             self._library.number_symbols()
+
+    def plans(self, pieces: Sequence[Piece]) -> list[Plan]:
+        """One for each piece, up to the first that cannot be compiled.
+
+        Raises CompileError if that is the first of all.
+        """
+        self.know_symbols()
         known: int | None = None
         plans: list[Plan] = []
         for piece in pieces:
@@ -221,10 +216,8 @@ class BlockWriter:
         if block is None:
             return self._put(self._through, at, (0, target))
         link = Link(offset, packer, addend, target)
-        self.links.append(link)
-        block.links.append(link)
         self._ways_out.append((at, link))
-        return self._put(self._unlinked, at, (len(self.links), target))
+        return self._put(self._unlinked, at, (self.links.add(link), target))
 
     def way_out(
         self, block: Block | None, offset: int, packer: int, addend: int, target: int

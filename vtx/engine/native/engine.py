@@ -12,6 +12,7 @@ from vtx.engine.choice import CODE_CACHE
 from vtx.engine.families import load_all
 from vtx.engine.generate import RETIRED, RIP
 from vtx.engine.native.arena import Arena, ArenaFullError
+from vtx.engine.native.batches import Batches
 from vtx.engine.native.blocks import Block, BlockWriter, Piece
 from vtx.engine.native.compiler import CompileError
 from vtx.engine.native.context import (
@@ -96,7 +97,11 @@ class Native(Reference):
         self._adopt_tlb(cpu)
         super().__init__(cpu, features)
         self._regions = make_regions(regions, self._arena, self._library, self._writer)
-        self._pages = PageCache(self._arena, self._library, self._writer, features)
+        batches = Batches(
+            self._arena, self._library, self._writer,
+            ctypes.addressof(ctypes.c_char.from_buffer(cpu.memory)), *self._caches.places,
+        )  # fmt: skip
+        self._pages = PageCache(batches, self._arena, self._writer, features)
         if self._regions.eager:
             self._pages.disable()
         self._translations = Translations(
@@ -306,8 +311,7 @@ class Native(Reference):
 
     def _remember(self, block: Block) -> None:
         """Let the jump that native code was left by find `block` itself the next time."""
-        number = self._words[CONTEXT["link"]]
-        link = self._writer.links[number - 1] if number else None
+        link = self._writer.links.get(self._words[CONTEXT["link"]])
         if block.single:
             return
         if link is not None and not block.crosses:

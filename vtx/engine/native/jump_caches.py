@@ -87,6 +87,11 @@ class JumpCaches:
         words[CONTEXT["nowhere"]] = self._none.hva
         words[CONTEXT["blocks"]] = ctypes.addressof(self._blocks)
 
+    @property
+    def places(self) -> tuple[int, int]:
+        """Where blocks are found by their place: host address, and how far a hash is shifted."""
+        return ctypes.addressof(self._blocks), BLOCK_SHIFT
+
     def place(self, key: Key, ip: int, page_hva: int, hva: int) -> None:
         """Let native code find the code at `hva` for `ip` whenever the page there is `page_hva`."""
         if key.bits != 64 and not key.flat & 2:

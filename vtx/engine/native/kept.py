@@ -8,6 +8,7 @@ costs time only.
 import atexit
 import marshal
 import os
+from collections import OrderedDict
 from functools import cache
 from hashlib import blake2b
 from typing import Any
@@ -20,6 +21,10 @@ _LIMIT = 16 << 20
 _SAVE_AFTER = 500
 """New entries after which they are saved, for the case that the process is killed. The more
 there are, the longer it takes: it has to be as many as half of what was saved, too."""
+_MOST_BYTES = 16 << 20
+"""Of what is kept as values besides the Store, by the size it has there."""
+_RECENT = 1024
+"""Values that stay whatever their size: who puts several reads them back before the next ones."""
 
 
 class Kept:
@@ -27,31 +32,43 @@ class Kept:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._values: dict[tuple[str, bytes], Any] = {}
+        self._values: OrderedDict[tuple[str, bytes], tuple[Any, int]] = OrderedDict()
+        """The latest last, with their sizes."""
+        self._bytes = 0
         self._unsaved, self._save_at = 0, _SAVE_AFTER
         self._process = os.getpid()
 
     def get(self, kind: str, name: bytes) -> Any:
         """The value kept as `name` among those of its kind, or None."""
-        found = self._values.get((kind, name))
-        if found is None:
-            raw = self._store.get(kind.encode() + name)
-            if raw is None:
-                return None
-            try:
-                found = marshal.loads(raw)
-            except (ValueError, EOFError, TypeError):
-                return None
-            self._values[kind, name] = found
+        known = self._values.get((kind, name))
+        if known is not None:
+            return known[0]
+        raw = self._store.get(kind.encode() + name)
+        if raw is None:
+            return None
+        try:
+            found = marshal.loads(raw)
+        except (ValueError, EOFError, TypeError):
+            return None
+        self._remember(kind, name, found, len(raw))
         return found
 
     def put(self, kind: str, name: bytes, value: Any) -> None:
         """Keep `value`, which `marshal` can write and nobody changes any more."""
-        self._values[kind, name] = value
-        self._store.put(kind.encode() + name, marshal.dumps(value))
+        raw = marshal.dumps(value)
+        self._remember(kind, name, value, len(raw))
+        self._store.put(kind.encode() + name, raw)
         self._unsaved += 1
         if self._unsaved >= self._save_at:
             self.save()
+
+    def _remember(self, kind: str, name: bytes, value: Any, size: int) -> None:
+        """Have the value at hand, and forget the oldest ones where they are too many."""
+        values = self._values
+        self._bytes += size - values.pop((kind, name), (None, 0))[1]
+        values[kind, name] = (value, size)
+        while self._bytes > _MOST_BYTES and len(values) > _RECENT:
+            self._bytes -= values.popitem(last=False)[1][1]
 
     def save(self) -> None:
         """Write what is new, unless this is a child of the process it belongs to."""

@@ -3,6 +3,7 @@
 They are linked when first asked for. Who calls them is not known here.
 """
 
+import ctypes
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +24,7 @@ from vtx.engine.native.objects import (
     Relocation,
     parse_object,
 )
+from vtx.engine.native.page_code import FUNCTIONS, VISIBLE
 from vtx.engine.native.plans import symbol_numbers
 from vtx.engine.native.relocate import RelocationError, link, unresolved
 from vtx.engine.native.remembered import REMEMBERED, remembered_text
@@ -31,9 +33,11 @@ from vtx.engine.native.runtime import runtime_text
 from vtx.engine.native.stencil import module_head
 from vtx.engine.native.text import METADATA
 from vtx.engine.native.walks import walks_text
+from vtx.engine.native.words import module_text
 from vtx.isa.program import is_declared, routine
 
-_NOT_LINKED = 1 << 70
+_NOT_LINKED, _NO_DISTANCE = 1 << 70, 1 << 62
+"""Addresses, for Python and for native code, that fit no field."""
 ROOM = 4 << 20
 """Bytes of the arena for routines, which stay when blocks are forgotten."""
 
@@ -50,11 +54,14 @@ class Library:
         """Linked functions: name -> host address."""
         self.addresses: list[int] = []
         """Symbol number -> host address less the arena's; what is not linked fits no field."""
+        self.table: ctypes.Array[ctypes.c_int64] = (ctypes.c_int64 * 0)()
+        """The same for native code."""
         self._problems: dict[str, CompileError] = {}
         self._link("runtime", runtime_text)
         self._link("walks", _walks_text)
         self.routine("native_tag")
         self._link("context", context_text)
+        self._link("pages", lambda: module_text(FUNCTIONS, VISIBLE))
 
     def number_symbols(self) -> None:
         """Make `addresses` know every symbol that is linked and has a number."""
@@ -63,6 +70,8 @@ class Library:
             self.symbols[symbol] - base if symbol in self.symbols else _NOT_LINKED
             for symbol in symbol_numbers
         ]
+        known = (min(address, _NO_DISTANCE) for address in self.addresses)
+        self.table = (ctypes.c_int64 * len(self.addresses))(*known)
 
     # --- routines ----------------------------------------------------------------------------
     def routine(self, name: str) -> int:

@@ -1,48 +1,51 @@
-"""Pages of code that were translated before, by this process or another: all blocks at once.
+"""The pages that code was translated from: their blocks, ahead of being run, or from a record.
 
 At the first translation in a page it looks for a record of exactly these bytes, at this place,
-under this key, and copies its code to the arena; a block of it is made when it is asked for. What
-a record looks like, and where blocks belong, is not known here.
+under this key, and puts its blocks in place; what no record has is translated in native code,
+where that is possible, together with what can be reached from it. A block is made for Python
+when it is asked for. What a record looks like is not known here.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from hashlib import blake2b
-from struct import Struct
-from typing import Any
+from typing import Any, NamedTuple
 
-from vtx.engine.native.arena import FUNCTION_ALIGNMENT, Arena, ArenaFullError
-from vtx.engine.native.blocks import Block, BlockWriter, Link
-from vtx.engine.native.compiler import CompileError
+from vtx.engine.native import page_code as code
+from vtx.engine.native.arena import Arena
+from vtx.engine.native.batches import Batches, View
+from vtx.engine.native.between import number_of
+from vtx.engine.native.blocks import Block, BlockWriter
+from vtx.engine.native.flat import FlatTables
+from vtx.engine.native.flat import is_possible as can_be_flat
 from vtx.engine.native.kept import name_of
-from vtx.engine.native.library import Library
 from vtx.engine.native.page_records import (
-    Fresh,
     PageRecords,
-    Record,
-    Stored,
+    Part,
     is_possible,
     page_records,
+    part_of,
 )
+from vtx.engine.native.templates import Piece, Templates
+from vtx.isa.key import Key
 
 _MOST_CONTENTS = 4
-"""Contents of one page for which records are sought; it changes too often to gain from more."""
+"""Contents of one page for which records are sought, and what is ahead is translated; it changes
+too often to gain from more."""
+_WRAP = (1 << 64) - 1
+NO_LIMIT = _WRAP
 
 Watch = Callable[[int, int], None]
-"""Called with the first and the last byte of a page from which code was made."""
-_PUT = Struct("<i").pack_into
+"""Called with the bytes of a page from which code was made, a bit each, and their lines."""
 
 
-@dataclass(slots=True)
-class _Page:
-    """What is known of a page under one key, at one place."""
+class Segment(NamedTuple):
+    """What a block depends on besides its bytes and where they lie."""
 
-    content: bytes
-    name: bytes
-    """Of its record."""
-    waiting: dict[int, tuple[int, Stored]] = field(default_factory=dict)
-    """Offset in CS -> where the code of the record lies that has a block for it, and the block."""
+    key: Key
+    base: int
+    """Of CS, as far as it matters; so is the limit."""
+    limit: int
 
 
 class PageCache:
@@ -50,125 +53,154 @@ class PageCache:
 
     def __init__(
         self,
+        batches: Batches,
         arena: Arena,
-        library: Library,
         writer: BlockWriter,
         features: frozenset[str],
         records: PageRecords | None = None,
     ) -> None:
-        self._arena, self._library, self._writer = arena, library, writer
+        self._batches, self._arena, self._writer = batches, arena, writer
         self._features = tuple(sorted(features))
         self._records = records or page_records()
         self._is_possible = is_possible()
-        self._pages: dict[int, dict[Any, _Page]] = {}
-        """Host page -> what else its code depends on -> what is known."""
-        self._installed: dict[int, list[tuple[int, Record]]] = {}
-        """Host page -> the records in the arena, and where."""
+        self._keeps = True
+        self._views: dict[int, dict[tuple[int, Segment], View]] = {}
+        """Host page -> where it lies in CS, and in which -> what is known."""
         self._contents: Counter[Any] = Counter()
         """Page and what else its code depends on -> how often its contents were new."""
+        self._tables: dict[Key, FlatTables] = {}
         self.reused = 0
         """Blocks that needed no translation."""
 
     def disable(self) -> None:
-        """Reuse nothing: somebody wants to see each block when it is first entered."""
+        """Do nothing: somebody wants to see each block when it is first entered."""
         self._is_possible = False
 
-    def find(
-        self, host_page: int, content: bytes, ip: int, inside: int, rest: Any, watch: Watch
-    ) -> Block | None:
-        """The block at `ip`, page offset `inside`, if a record has it.
+    def keep_nothing(self) -> None:
+        """Neither seek records nor make any."""
+        self._keeps = False
 
-        `rest` is what code depends on besides the bytes and `ip`.
+    @property
+    def is_possible(self) -> bool:
+        return self._is_possible
+
+    # --- finding -----------------------------------------------------------------------------
+    def view(
+        self, host_page: int, content: bytes, first_ip: int, segment: Segment, watch: Watch
+    ) -> View:
+        """What is known of a page with this content."""
+        views = self._views.get(host_page)
+        view = None if views is None else views.get((first_ip, segment))
+        if view is not None and view.content == content:
+            return view
+        seen = (host_page, first_ip, segment)
+        self._contents[seen] += 1
+        is_new = self._contents[seen] <= _MOST_CONTENTS
+        name = None
+        if is_new and self._keeps:
+            digest = blake2b(content, digest_size=16).digest()
+            name = name_of(digest, first_ip, tuple(segment), self._features)
+        if view is not None:
+            # What was translated is watched, so it is as it was: other bytes have changed.
+            view.content, view.name, view.ahead = content, name, is_new
+            return view
+        view = self._make(host_page, content, first_ip, segment, name, is_new)
+        self._views.setdefault(host_page, {})[first_ip, segment] = view
+        record = None if name is None else self._records.get(name)
+        if record is not None:
+            self._batches.install(view, record)
+            self.reused += sum(len(batch.blocks) // (code.BLOCK // 4) for batch in view.batches)
+            watch(*self._batches.watched())
+        return view
+
+    def _make(
+        self, host_page: int, content: bytes, first_ip: int, segment: Segment, name: bytes | None,
+        is_new: bool,
+    ) -> View:  # fmt: skip
+        key = segment.key
+        is_flat = segment.limit == NO_LIMIT and segment.base == 0
+        tables = None
+        if is_flat and can_be_flat():
+            tables = self._tables.get(key)
+            if tables is None:
+                tables = self._tables[key] = flat_tables(key, self._features)
+        number = number_of(key) if is_flat else 0
+        mask = _WRAP if key.bits == 64 else 0xFFFF_FFFF
+        return View(host_page, first_ip, mask, number, tables, content, name, is_new)
+
+    def find(self, view: View, ip: int, inside: int) -> Block | None:
+        """The block at `ip`, page offset `inside`, if there is one."""
+        return view.block(self._arena.base, ip, inside)
+
+    def known(self, host_page: int, ip: int, inside: int, segment: Segment) -> Block | None:
+        """The same without looking at what the page holds now."""
+        view = self._views.get(host_page, {}).get((ip - inside, segment))
+        return None if view is None else self.find(view, ip, inside)
+
+    # --- translating -------------------------------------------------------------------------
+    def translate(self, view: View, ip: int, inside: int, most: int, watch: Watch) -> Block | None:
+        """Translate the block there, and what can be reached from it; None if Python has to.
+
+        Raises ArenaFullError.
         """
-        page = self._page(host_page, content, ip - inside, rest, watch)
-        found = None if page is None else page.waiting.pop(ip, None)
-        if found is None:
+        _, part = self._batches.translate(view, inside, most)
+        if part is None:
             return None
-        self.reused += 1
-        start, stored = found
-        hva = self._arena.base + start
-        entry = hva + stored.at
-        return Block(
-            ip, entry, stored.instructions, stored.length, entry, stored.repeats, hva + stored.gone
-        )  # fmt: skip
+        self._record(view, part)
+        watch(*self._batches.watched())
+        return self.find(view, ip, inside)
 
-    def add(self, host_page: int, block: Block, inside: int, rest: Any) -> None:
-        """Keep a block that the writer wrote last, for which `find` was asked before."""
-        page = self._pages.get(host_page, {}).get((block.ip - inside, rest))
+    def learn(
+        self, view: View, templates: Templates, inside: int, pieces: list[Piece]
+    ) -> int:  # fmt: skip
+        """Let native code know these instructions, which follow each other; how many it takes.
+
+        Raises CompileError if not even the first has a stencil.
+        """
+        tables, content = view.tables, view.content
+        if tables is None:
+            return 0
+        known: int | None = None
+        for n, (piece, plan) in enumerate(zip(pieces, self._writer.plans(pieces), strict=False)):
+            raw = content[inside : inside + 15]
+            if not tables.learn(templates, raw, piece, plan, known):
+                tables.leave_to_python(templates, raw)
+                return n
+            known = known if plan.flags_out is None else plan.flags_out
+            inside += piece.template.length
+        return n + 1
+
+    def add(self, view: View, block: Block, inside: int) -> None:
+        """Keep a block that the writer wrote last."""
         copy = self._writer.copy
-        if page is not None and copy is not None:
-            self._records.add(page.name, Fresh(block, inside, copy, self._arena.base))
+        part = None if copy is None else part_of(block, inside, copy, self._arena.base)
+        if part is not None:
+            self._batches.add(view, block, inside, part)
+            self._record(view, part)
 
-    def forget_page(self, host_page: int) -> Iterator[Block]:
-        """Forget what a page held; the blocks that must not be entered any more."""
-        self._pages.pop(host_page, None)
-        base = self._arena.base
-        for start, record in self._installed.pop(host_page, ()):
-            for one in record.blocks:
-                entry, gone = base + start + one.at, base + start + one.gone
-                yield Block(one.ip, entry, one.instructions, one.length, entry, one.repeats, gone)
+    def _record(self, view: View, part: Part) -> None:
+        if view.name is not None:
+            self._records.add(view.name, part)
+
+    # --- forgetting --------------------------------------------------------------------------
+    def forget_page(self, host_page: int) -> None:
+        """Forget what a page held; none of its blocks does anything any more."""
+        for view in self._views.pop(host_page, {}).values():
+            self._batches.kill(view)
 
     def forget(self) -> None:
         """The arena is emptied."""
-        self._pages.clear()
-        self._installed.clear()
+        self._views.clear()
         self._contents.clear()
+        self._batches.forget()
 
-    # --- installing --------------------------------------------------------------------------
-    def _page(
-        self, host_page: int, content: bytes, first_ip: int, rest: Any, watch: Watch
-    ) -> _Page | None:
-        """What is known of a page with this content; None if nothing is to be known of it."""
-        views = self._pages.get(host_page)
-        page = None if views is None else views.get((first_ip, rest))
-        if page is not None and page.content == content:
-            return page
-        seen = (host_page, first_ip, rest)
-        if not self._is_possible or self._contents[seen] >= _MOST_CONTENTS:
-            if views is not None:
-                views.pop((first_ip, rest), None)
-            return None
-        digest = blake2b(content, digest_size=16).digest()
-        page = _Page(content, name_of(digest, first_ip, rest, self._features))
-        record = self._records.get(page.name)
-        start = None if record is None else self._install(record)
-        if record is not None and start is not None:
-            page.waiting = {one.ip: (start, one) for one in record.blocks}
-            self._installed.setdefault(host_page, []).append((start, record))
-            for first, last in record.ranges:
-                watch(first, last)
-        self._contents[seen] += 1
-        self._pages.setdefault(host_page, {})[first_ip, rest] = page
-        return page
 
-    def _install(self, record: Record) -> int | None:
-        """Where in the arena the code is now; None if it cannot be used, or does not fit."""
-        hvas = {symbol: self._hva(symbol) for symbol in record.calls}
-        if None in hvas.values():
-            return None
-        size, view = len(record.code), self._arena.view
-        if size + FUNCTION_ALIGNMENT > self._arena.room:
-            return None
-        start = self._arena.allocate(size)
-        view[start : start + size] = record.code
-        code = view[start : start + size]
-        for symbol, (sites, plus) in record.calls.items():
-            distance = (hvas[symbol] or 0) - self._arena.base - start
-            for at, addend in zip(sites, plus, strict=True):
-                _PUT(code, at, distance + addend)
-        links = self._writer.links
-        for hole, at, packer, addend, target in record.links:
-            links.append(Link(start + at, packer, addend - start, target))
-            _PUT(code, hole, len(links))
-        self._arena.flush(start, size)
-        return start
+_flat_tables: dict[tuple[Key, tuple[str, ...]], FlatTables] = {}
 
-    def _hva(self, symbol: str) -> int | None:
-        """Host address of a function; None if there is none."""
-        known = self._library.symbols.get(symbol)
-        if known is None and symbol.startswith("routine_"):
-            try:
-                return self._library.routine(symbol.removeprefix("routine_"))
-            except (CompileError, ArenaFullError):
-                return None
-        return known
+
+def flat_tables(key: Key, features: tuple[str, ...]) -> FlatTables:
+    """The tables that all engines of this process share."""
+    known = _flat_tables.get((key, features))
+    if known is None:
+        known = _flat_tables[key, features] = FlatTables()
+    return known

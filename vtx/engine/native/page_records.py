@@ -1,190 +1,124 @@
-"""The blocks of a page as code that can be put anywhere: made of fresh blocks, kept on disk.
+"""The blocks of a page as code that can be put anywhere, kept on disk.
 
-A record's code is linked inside already; what depends on where it lies, or on the process, is
-listed. Who finds which page, and what a record is kept for, is not known here. Nothing here
-fails: what cannot be read or written costs time only.
+A record has parts, each a batch of blocks: its code is linked inside already; what depends on
+where it lies, or on the process, is listed as `page_code` lists it. Who finds which page, and
+what a record is kept for, is not known here. Nothing here fails: what cannot be read or written
+costs time only.
 """
 
 import atexit
 import marshal
 import os
 from array import array
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from functools import cache
-from itertools import pairwise
 from struct import Struct
 from typing import NamedTuple
 
-from vtx.engine.native.arena import FUNCTION_ALIGNMENT
 from vtx.engine.native.blocks import Block, Copy
 from vtx.engine.native.identity import identity
-from vtx.engine.native.relocate import PACKERS
-from vtx.engine.native.stencils import LINK, common
+from vtx.engine.native.page_code import BLOCK, CALL, LINK
+from vtx.engine.native.plans import symbol_number, symbol_numbers
+from vtx.engine.native.stencils import LINK as LINK_VALUE
+from vtx.engine.native.stencils import common
 from vtx.engine.native.store import Store, default_directory
 
 _LIMIT = 32 << 20
 """Bytes of the file, all of which is read at the start."""
 _MOST_CODE = 512 << 10
 """Bytes of code of one record."""
+_MOST_PARTS = 256
 _MOST_PENDING = 32 << 20
 """Bytes of code that wait for being kept."""
 _LEAST_INSTRUCTIONS = 8
 """What is shorter is translated about as quickly."""
-_PAGE = 4096
+_MOST_SYMBOLS = 1 << 16
 I32, U32 = 2, 3
 """Packers of the only fields that records have: those of x86-64."""
-_FIELD = Struct("<i").size
+_BLOCK_WORDS = BLOCK // 4
+_COUNT = 2
+"""Word of a block's entry with its instructions."""
+_BLOCK = Struct("<8i")
 
 
-class Stored(NamedTuple):
-    """A block in a record; the places are offsets in its code."""
-
-    ip: int
-    at: int
-    instructions: int
-    length: int
-    repeats: bool
-    gone: int
-    inside: int
-    """Page offset of the guest code."""
-
-
-class OpenLink(NamedTuple):
-    """A jump whose target, on the same page, has no block in the record."""
-
-    hole: int
-    """Where its number belongs."""
-    field: int
-    packer: int
-    addend: int
-    """Added to the target's offset in the code; the place of the jump is already taken off."""
-    target: int
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """Blocks of one page. Offsets are those in `code`."""
+class Part(NamedTuple):
+    """A batch of blocks of one page. Offsets are those in `code`."""
 
     code: bytes
-    blocks: tuple[Stored, ...]
-    links: tuple[OpenLink, ...]
-    calls: "dict[str, tuple[array[int], array[int]]]"
-    """Symbol -> where it is called, and what to add to its distance from the code there."""
-    ranges: tuple[tuple[int, int], ...]
-    """First and last bytes of the page that the blocks were made from."""
+    blocks: bytes
+    calls: bytes
+    links: bytes
+    """Entries as `page_code` has them."""
+    names: tuple[tuple[int, str], ...]
+    """What is called: the number in `calls`, and the symbol."""
 
-    def dump(self) -> bytes:
-        """The inverse of `load`."""
-        calls = [(name, at.tobytes(), plus.tobytes()) for name, (at, plus) in self.calls.items()]
-        blocks, links = [tuple(one) for one in self.blocks], [tuple(one) for one in self.links]
-        return marshal.dumps((self.code, blocks, links, calls, self.ranges))
+    @property
+    def instructions(self) -> int:
+        return sum(array("i", self.blocks)[_COUNT::_BLOCK_WORDS])
+
+
+Record = tuple[Part, ...]
+
+
+def dump(record: Record) -> bytes:
+    """The inverse of `load`."""
+    return marshal.dumps(tuple(tuple(part) for part in record))
 
 
 def load(raw: bytes | memoryview) -> Record | None:
-    """The record, if `raw` is one."""
+    """The record, if `raw` is one. What its lists refer to is looked at when it is used."""
     try:
-        code, blocks, links, calls, ranges = marshal.loads(raw)
-        record = Record(
-            code, tuple(Stored(*one) for one in blocks), tuple(OpenLink(*one) for one in links),
-            {name: (array("i", at), array("i", plus)) for name, at, plus in calls}, tuple(ranges),
-        )  # fmt: skip
-        return record if _is_sound(record) else None
+        record = tuple(Part(*one) for one in marshal.loads(raw))
+        return record if record and all(map(_is_sound, record)) else None
     except (ValueError, EOFError, TypeError):
         return None
 
 
-def _is_sound(record: Record) -> bool:
-    """Nothing in it lies outside it."""
-    beyond = len(record.code) - _FIELD
-    fields = [at for sites, plus in record.calls.values() for at in (min(sites), max(sites))]
-    fields += [at for one in record.links for at in (one.hole, one.field)]
-    fields += [at for one in record.blocks for at in (one.at, one.gone)]
+def _is_sound(part: Part) -> bool:
     return (
-        all(0 <= at <= beyond for at in fields)
-        and all(len(sites) == len(plus) for sites, plus in record.calls.values())
-        and all(0 <= first <= last < _PAGE for first, last in record.ranges)
+        all(isinstance(one, bytes) for one in part[:4])
+        and all(
+            len(one) % size == 0
+            for one, size in ((part.blocks, BLOCK), (part.calls, CALL), (part.links, LINK))
+        )
+        and all(
+            0 <= number < _MOST_SYMBOLS and isinstance(name, str) for number, name in part.names
+        )
     )
 
 
-class Fresh(NamedTuple):
-    """A block that was translated, before anything was linked to it."""
-
-    block: Block
-    inside: int
-    copy: Copy
-    base: int
-    """Host address of the arena."""
+def named(calls: bytes) -> tuple[tuple[int, str], ...]:
+    """The numbers of this process that `calls` has, and their symbols."""
+    symbols = list(symbol_numbers)
+    return tuple((number, symbols[number]) for number in sorted(set(array("i", calls)[1::3])))
 
 
-def is_relocatable(copy: Copy) -> bool:
-    """All fields of the block are of the kinds that records have."""
-    return all(packer == I32 for _, plan in copy.callers for _, packer, _, _ in plan.call_fields)
+def part_of(block: Block, inside: int, copy: Copy, base: int) -> Part | None:
+    """A part with one block that Python wrote; None if it has fields of other kinds.
 
-
-def extended(record: Record | None, fresh: Iterable[Fresh]) -> Record | None:
-    """A record with the blocks of both, as far as there is room; None if it is not worth it."""
-    code = bytearray() if record is None else bytearray(record.code)
-    blocks = {} if record is None else {one.ip: one for one in record.blocks}
-    links = [] if record is None else list(record.links)
-    calls = {} if record is None else dict(record.calls)
-    for one in fresh:
-        if one.block.ip not in blocks and len(code) + len(one.copy.code) <= _MOST_CODE:
-            at = -(-len(code) // FUNCTION_ALIGNMENT) * FUNCTION_ALIGNMENT
-            code += bytes(at - len(code)) + one.copy.code
-            blocks[one.block.ip] = _stored(one, at)
-            links += _links(one.copy, at)
-            _add_calls(calls, one.copy, at)
-    if sum(one.instructions for one in blocks.values()) < _LEAST_INSTRUCTIONS:
-        return None
-    still_open = []
-    for link in links:
-        target = blocks.get(link.target)
-        if target is None:
-            still_open.append(link)
-        else:
-            PACKERS[link.packer](code, link.field, target.at + link.addend)
-    stored = tuple(blocks.values())
-    return Record(bytes(code), stored, tuple(still_open), calls, _ranges(stored))
-
-
-def _stored(one: Fresh, at: int) -> Stored:
-    block = one.block
-    gone = block.gone - one.base - one.copy.start + at
-    return Stored(
-        block.ip, at, block.count, block.length, bool(block.repeats), gone, one.inside
-    )  # fmt: skip
-
-
-def _links(copy: Copy, at: int) -> Iterable[OpenLink]:
-    moved = at - copy.start
-    for stencil, link in copy.ways_out:
-        yield OpenLink(
-            stencil + moved + _hole_of_link(), link.offset + moved, link.packer,
-            link.addend - moved, link.target,
-        )  # fmt: skip
-
-
-def _add_calls(calls: "dict[str, tuple[array[int], array[int]]]", copy: Copy, at: int) -> None:
+    `base` is the host address of the arena.
+    """
+    calls, links = array("i"), array("i")
     for place, plan in copy.callers:
-        stencil = place - copy.start + at
-        for offset, _, symbol, addend in plan.call_fields:
-            sites, plus = calls.setdefault(symbol, (array("i"), array("i")))
-            sites.append(stencil + offset)
-            plus.append(addend - stencil)
-
-
-def _ranges(blocks: Sequence[Stored]) -> tuple[tuple[int, int], ...]:
-    """The bytes of the blocks, in as few ranges as there can be."""
-    watched = [False] * _PAGE
-    for one in blocks:
-        watched[one.inside : one.inside + one.length] = [True] * one.length
-    edges = [n for n, (a, b) in enumerate(pairwise([False, *watched[:_PAGE], False])) if a != b]
-    return tuple((first, beyond - 1) for first, beyond in zip(edges[::2], edges[1::2], strict=True))
+        stencil = place - copy.start
+        for offset, packer, symbol, addend in plan.call_fields:
+            if packer != I32:
+                return None
+            calls.extend((stencil + offset, symbol_number(symbol), addend - stencil))
+    first_ip = block.ip - inside
+    for place, link in copy.ways_out:
+        hole, field = place - copy.start + hole_of_link(), link.offset - copy.start
+        links.extend((hole, field, link.addend + copy.start, link.target - first_ip & 0xFFF, 0))
+    gone = block.gone - base - copy.start
+    entry = _BLOCK.pack(
+        inside, 0, block.count, block.length, bool(block.repeats), gone, 0, 0
+    )  # fmt: skip
+    raw = calls.tobytes()
+    return Part(copy.code, entry, raw, links.tobytes(), named(raw))
 
 
 @cache
-def _hole_of_link() -> int:
+def hole_of_link() -> int:
     """Offset of the link's number in the stencil of an unlinked jump."""
     (offset,) = _link_holes()
     return offset
@@ -193,7 +127,9 @@ def _hole_of_link() -> int:
 def _link_holes() -> list[int]:
     _, unlinked, _ = common()
     return [
-        at for at, packer, value in unlinked.value_fields if value == LINK and packer in (I32, U32)
+        at
+        for at, packer, value in unlinked.value_fields
+        if value == LINK_VALUE and packer in (I32, U32)
     ]
 
 
@@ -208,7 +144,7 @@ class PageRecords:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._fresh: dict[bytes, list[Fresh]] = {}
+        self._fresh: dict[bytes, list[Part]] = {}
         self._pending = 0
         self._process = os.getpid()
 
@@ -218,11 +154,11 @@ class PageRecords:
         raw = self._store.get(name)
         return None if raw is None else load(raw)
 
-    def add(self, name: bytes, fresh: Fresh) -> None:
-        """Keep a block in the record of this name, if there is room."""
-        self._pending += len(fresh.copy.code)
-        if self._pending <= _MOST_PENDING and is_relocatable(fresh.copy):
-            self._fresh.setdefault(name, []).append(fresh)
+    def add(self, name: bytes, part: Part) -> None:
+        """Keep a part in the record of this name, if there is room."""
+        if self._pending + len(part.code) <= _MOST_PENDING:
+            self._pending += len(part.code)
+            self._fresh.setdefault(name, []).append(part)
 
     def save(self) -> None:
         """Write what is new, unless this is a child of the process it belongs to."""
@@ -232,18 +168,31 @@ class PageRecords:
             self._store.save()
 
     def _finish(self, name: bytes) -> None:
-        """Put the fresh blocks of this name into their record."""
+        """Put the fresh parts of this name into their record."""
         fresh = self._fresh.pop(name, None)
         if fresh is None:
             return
-        self._pending -= sum(len(one.copy.code) for one in fresh)
+        size = sum(len(part.code) for part in fresh)
         raw = self._store.get(name)
-        record = extended(None if raw is None else load(raw), fresh)
-        if record is not None:
-            self._store.put(name, record.dump())
+        known = None if raw is None else load(raw)
+        record = tuple(_fitting((*(known or ()), *fresh)))
+        if sum(part.instructions for part in record) >= _LEAST_INSTRUCTIONS:
+            self._store.put(name, dump(record))
+            self._pending -= size
         elif len(fresh) < _LEAST_INSTRUCTIONS:
             self._fresh[name] = fresh
-            self._pending += sum(len(one.copy.code) for one in fresh)
+        else:
+            self._pending -= size
+
+
+def _fitting(parts: tuple[Part, ...]) -> Iterator[Part]:
+    """The first parts, as many as a record may have."""
+    room = _MOST_CODE
+    for part in parts[:_MOST_PARTS]:
+        room -= len(part.code)
+        if room < 0:
+            return
+        yield part
 
 
 @cache

@@ -19,6 +19,9 @@ _CODES = "bHiIqQ"
 _SIZES = (1, 2, 4, 4, 8, 8)
 _SIGNED = frozenset({0, 2, 4})
 _PLAIN = len(_CODES)
+BY_VALUE, BY_BACK, BY_CALL = range(3)
+"""What goes into a field besides its addend: a known value, the number of instructions that are
+not complete, the distance of a function."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +61,9 @@ class Plan:
     *arguments)`.
     """
 
-    __slots__ = ("arguments", "back", "call_fields", "calls", "falls_through", "flags_out",
-                 "jumps", "leaves", "pack", "routines", "size", "targets", "value_fields",
-                 "varying")  # fmt: skip
+    __slots__ = ("arguments", "back", "call_fields", "calls", "code", "falls_through", "fields",
+                 "flags_out", "jumps", "leaves", "pack", "routines", "size", "targets",
+                 "value_fields", "varying")  # fmt: skip
 
     def __init__(self, ready: Ready, holes: Holes, targets: dict[str, int]) -> None:
         """`targets`: continuation -> index of the known value that is its place.
@@ -78,6 +81,11 @@ class Plan:
         """(argument, addend) of the number of instructions that are not complete."""
         self.calls: list[tuple[int, int, int]] = []
         """(argument, number of the symbol, addend); the place of the code is to be taken off."""
+        self.code: bytes
+        """With the numbers that never change."""
+        self.fields: list[tuple[int, int, int, int, int]] = []
+        """(offset, packer, one of BY_VALUE, BY_BACK and BY_CALL, index of the value or number of
+        the symbol, addend) of all that change, for who copies without `pack`."""
         self.call_fields: list[tuple[int, int, str, int]] = []
         """(offset, packer, symbol, addend) of the calls, for who moves what was copied."""
         self.value_fields: list[tuple[int, int, int]] = []
@@ -102,6 +110,7 @@ class Plan:
         fields: list[Field] = []
         for offset, packer, symbol, addend in ready.absolute:
             if symbol not in holes:
+                self.fields.append((offset, packer, BY_BACK, 0, addend))
                 fields.append((offset, packer, self._note_back(addend)))
                 continue
             fixed, varying = holes[symbol]
@@ -110,6 +119,7 @@ class Plan:
             else:
                 assert varying is not None, "a hole has a number"
                 self.value_fields.append((offset, packer, varying))
+                self.fields.append((offset, packer, BY_VALUE, varying, addend))
                 fields.append((offset, packer, self._note_value(varying, packer, addend)))
         for offset, packer, symbol, addend in ready.relative:
             if symbol == "NEXT":  # right behind, unless the stencil is the last of its block
@@ -117,9 +127,12 @@ class Plan:
             if symbol in self.targets or symbol == "NEXT":
                 self.jumps.append((offset, packer, symbol, addend))
             else:
+                number = symbol_number(symbol)
                 self.call_fields.append((offset, packer, symbol, addend))
-                fields.append((offset, packer, self._note_call(symbol_number(symbol), addend)))
-        return packing(bytes(code), fields, self.arguments)
+                self.fields.append((offset, packer, BY_CALL, number, addend))
+                fields.append((offset, packer, self._note_call(number, addend)))
+        self.code = bytes(code)
+        return packing(self.code, fields, self.arguments)
 
     def _note_value(self, index: int, packer: int, addend: int) -> Callable[[int], None]:
         signed = packer in _SIGNED

@@ -97,10 +97,13 @@ class Store:
     def save(self) -> None:
         """Write what is new together with what other processes have written meanwhile.
 
-        Does nothing if the file would only repeat itself. A failure is left in `problem`, and
-        the next `save` tries again.
+        What does not fit is forgotten. Does nothing if the file would only repeat itself. A
+        failure is left in `problem`, and the next `save` tries again.
         """
-        if self.path is None or not self._is_worth_writing():
+        if not self._is_worth_writing():
+            return
+        if self.path is None:
+            self._keep(self._merged(_Contents()))
             return
         merged = self._merged(_read(self.path, self._digest))
         try:
@@ -109,7 +112,11 @@ class Store:
             self.problem = f"cache {self.path} is not written: {_reason(error)}"
             return
         self.problem = None
-        self._contents = merged
+        self._keep(merged)
+
+    def _keep(self, contents: _Contents) -> None:
+        """Have in memory what the file has room for."""
+        self._contents = _Contents(dict(self._fitting(contents)), contents.generation)
         self._used.clear()
         self._is_changed = False
 
@@ -145,18 +152,23 @@ class Store:
         by_use = sorted(records.items(), key=lambda item: item[1][1], reverse=True)
         return _Contents(dict(by_use), generation)
 
-    def _chunks(self, contents: _Contents) -> Iterator[Value]:
-        """The file: the header, and the records that fit, of those that could."""
-        header = _HEADER.pack(_MAGIC, self._digest, contents.generation, 0)[:-4]
-        yield header + struct.pack("<I", zlib.crc32(header))
+    def _fitting(self, contents: _Contents) -> Iterator[tuple[bytes, tuple[Value, int]]]:
+        """The first records, as many as the file has room for, of those that could fit."""
         size = _HEADER.size
-        for key, (value, used) in contents.records.items():
-            record_size = _RECORD.size + len(key) + len(value)
+        for key, record in contents.records.items():
+            record_size = _RECORD.size + len(key) + len(record[0])
             if _HEADER.size + record_size > self._limit:
                 continue
             size += record_size
             if size > self._limit:
                 return
+            yield key, record
+
+    def _chunks(self, contents: _Contents) -> Iterator[Value]:
+        """The file: the header, and the records that fit, of those that could."""
+        header = _HEADER.pack(_MAGIC, self._digest, contents.generation, 0)[:-4]
+        yield header + struct.pack("<I", zlib.crc32(header))
+        for key, (value, used) in self._fitting(contents):
             fields = _RECORD.pack(0, len(key), len(value), used)[4:]
             checksum = zlib.crc32(value, zlib.crc32(key, zlib.crc32(fields)))
             yield from (struct.pack("<I", checksum), fields, key, value)

@@ -11,7 +11,7 @@ from struct import Struct
 from types import CodeType, FunctionType
 from typing import Any, NamedTuple
 
-from iced_x86 import Decoder, DecoderError, DecoderOptions
+from iced_x86 import Decoder, DecoderError, DecoderOptions, FlowControl
 from iced_x86 import Instruction as Decoded
 
 from vtx.engine.native.encoding import Encoding, encoding_of, head_of
@@ -25,6 +25,7 @@ from vtx.engine.native.forms import (
     kinds_of,
     split,
 )
+from vtx.engine.native.formulas import Formula, formula_of
 from vtx.engine.native.kept import kept, name_of
 from vtx.engine.translate import LONGEST, Translated, translate_bytes
 from vtx.isa.key import Key
@@ -36,6 +37,10 @@ next place in a sign-extended doubleword."""
 _MIXED = -1
 """Key of known values that have to be looked at one by one."""
 
+_NOT_BEHIND = frozenset({
+    FlowControl.UNCONDITIONAL_BRANCH, FlowControl.INDIRECT_BRANCH, FlowControl.RETURN,
+    FlowControl.EXCEPTION,
+})  # fmt: skip
 _VALUE_NAMES = VALUE_NAMES | _NEAR
 _Values = Callable[[int, bytes, int, Any], tuple[tuple[int, ...], int]]
 
@@ -73,8 +78,9 @@ class Filling:
 class Template:
     """Instructions that differ in the numbers of their encoding and in their place only."""
 
-    __slots__ = ("_fillings", "_origin", "_split", "alone", "ends_block", "is_plain", "length",
-                 "name", "quick", "repeats", "unpack", "values", "widths")  # fmt: skip
+    __slots__ = ("_fillings", "_origin", "_split", "alone", "ends_block", "formula", "goes_behind",
+                 "is_plain", "length", "name", "quick", "repeats", "unpack", "values",
+                 "widths")  # fmt: skip
 
     def __init__(self, name: bytes, recipe: tuple[Any, ...], origin: Callable[[], Split]) -> None:
         self.name = name
@@ -84,10 +90,15 @@ class Template:
         """A repeated string instruction."""
         self.alone: bool
         """It has to be a block of its own."""
+        self.goes_behind: bool
+        """Sooner or later what lies behind it is run: it is no jump or return."""
         self.widths: tuple[int, ...]
         (
-            self.length, self.ends_block, self.repeats, self.alone, code, fields, self.widths,
+            self.length, self.ends_block, self.repeats, self.alone, self.goes_behind, code, fields,
+            self.widths, formula,
         ) = recipe  # fmt: skip
+        self.formula = None if formula is None else Formula(*formula)
+        """How the values are computed, for native code."""
         self.is_plain = not self.alone and not self.ends_block
         self.values: _Values = FunctionType(code, _VALUE_NAMES)
         """(offset in CS, code, where in the code, `unpack`) -> the known values, and a key.
@@ -239,6 +250,15 @@ class Templates:
             ip = ip + length & mask
         return pieces, False
 
+    def head_of(self, raw: bytes) -> bytes:
+        """What the instruction at the start of `raw`, which is known, is found by."""
+        node: Any = self._root
+        n = 0
+        while node.__class__ is dict:
+            node = node[raw[n]]
+            n += 1
+        return raw[:n]
+
     # --- learning ----------------------------------------------------------------------------
     def _learn(self, code: bytes) -> Template | InPython | None:
         """The template of the instruction at the start of `code`, which is not known yet."""
@@ -272,9 +292,12 @@ class Templates:
             kept().put("template", name, _EACH_ITS_OWN)
             head, name = raw, self._prefix + b"r" + raw
         fields = encoding.fields if encoding is not None else "<"
+        formula = formula_of(whole.values, whole.widths, fields)
+        goes_behind = decoded.flow_control not in _NOT_BEHIND
         recipe = (
-            one.length, one.ends_block, one.repeats, one.program.alone, _code(whole, encoding),
-            fields, whole.widths,
+            one.length, one.ends_block, one.repeats, one.program.alone, goes_behind,
+            _code(whole, encoding), fields, whole.widths,
+            None if formula is None else tuple(formula),
         )  # fmt: skip
         kept().put("template", name, recipe)
         return head, name, recipe

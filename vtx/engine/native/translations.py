@@ -9,9 +9,11 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from vtx.engine.native.arena import Arena, ArenaFullError
+from vtx.engine.native.batches import View
 from vtx.engine.native.blocks import Block, BlockWriter
 from vtx.engine.native.compiler import CompileError
-from vtx.engine.native.page_cache import PageCache
+from vtx.engine.native.page_cache import NO_LIMIT as NO_LIMIT
+from vtx.engine.native.page_cache import PageCache, Segment, Watch
 from vtx.engine.native.templates import InPython, Piece, templates_for
 from vtx.engine.translate import LONGEST
 from vtx.isa.key import Key
@@ -22,7 +24,6 @@ _PAGE = 4096
 _BYTES_OF_A_PLACE = 512
 """Of code cache: where it has less for each known place, places are forgotten too, for those
 without native code would grow in number for ever."""
-NO_LIMIT = (1 << 64) - 1
 INSIDE = -1
 """As `Place.beyond`: the block does not leave its page."""
 
@@ -94,15 +95,21 @@ class Translations:
 
     def pieces_of(self, place: Place) -> list[Piece]:
         """The instructions of the block there, if there is one."""
-        if not isinstance(self._blocks.get(place), Block):
-            return []
-        return self._pieces(place) or []
+        known = self._blocks.get(place)
+        if known is None and self._can_reuse(place):
+            segment = Segment(place.key, place.base, place.limit)
+            known = self._pages.known(place.page, place.ip, place.host & _PAGE - 1, segment)
+        return self._pieces(place) or [] if isinstance(known, Block) else []
+
+    def _can_reuse(self, place: Place) -> bool:
+        is_usual = not place.single and place.beyond == INSIDE and self.cuts is None
+        return is_usual and self._pages.is_possible
 
     # --- making ------------------------------------------------------------------------------
     def _make(self, place: Place) -> Block | Crossing | None:
         block: Block | Crossing | None = None
         try:
-            if place.single or place.beyond != INSIDE or self.cuts is not None:
+            if not self._can_reuse(place):
                 block = self._translate(place)
             else:
                 block = self._reuse(place)
@@ -113,22 +120,37 @@ class Translations:
         return block
 
     def _reuse(self, place: Place) -> Block | Crossing | None:
-        """The block there from what is kept of its page, or else a new one, which is kept.
+        """The block there from what is known of its page, or else a new one.
 
-        Raises CompileError.
+        Raises CompileError and ArenaFullError.
         """
-        content = bytes(self._memory[place.page : place.page + _PAGE])
-        inside, rest = place.host - place.page, (place.key, place.base, place.limit)
-        found = self._pages.find(
-            place.page, content, place.ip, inside, rest,
-            lambda first, last: self._code.watch(place.page, self._on_write, first, last),
-        )  # fmt: skip
+        pages, inside = self._pages, place.host - place.page
+        content = self._memory[place.page : place.page + _PAGE]
+        segment = Segment(place.key, place.base, place.limit)
+
+        def watch(bits: int, lines: int) -> None:
+            self._code.watch_bytes(place.page, self._on_write, bits, lines)
+
+        view = pages.view(place.page, content, place.ip - inside, segment, watch)
+        found = pages.find(view, place.ip, inside)
+        if found is None and view.tables is not None:
+            found = pages.translate(view, place.ip, inside, _MOST_STEPS, watch)
+            if found is None:
+                found = self._learn(place, view, inside, watch)
         if found is not None:
             return self._enter(place, found)
         made = self._translate(place)
         if isinstance(made, Block):
-            self._pages.add(place.page, made, inside, rest)
+            pages.add(view, made, inside)
         return made
+
+    def _learn(self, place: Place, view: View, inside: int, watch: Watch) -> Block | None:
+        """The block there if native code can translate it once it knows the instructions."""
+        pieces = self._pieces(place)
+        if not pieces:
+            return None
+        most = self._pages.learn(view, templates_for(place.key, self._features), inside, pieces)
+        return self._pages.translate(view, place.ip, inside, most, watch) if most else None
 
     def _translate(self, place: Place) -> Block | Crossing | None:
         """Raises CompileError."""
@@ -218,8 +240,7 @@ class Translations:
 
     def forget_page(self, page: int) -> None:
         """Drop what was made from bytes of a host page that was written."""
-        for unseen in self._pages.forget_page(page):
-            self._writer.kill(unseen)
+        self._pages.forget_page(page)
         for place in self._of_page.pop(page, ()):
             block = self._blocks.pop(place, None)
             if isinstance(block, Block):

@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from vtx.engine.native.kept import Kept, name_of
 from vtx.engine.native.store import Store
 
@@ -49,6 +51,35 @@ def test_many_new_values_are_saved_before_the_end(tmp_path: Path) -> None:
         kept.put("stencil", b"%d" % number, number)
 
     assert len(Store(tmp_path, "native", "1", 1 << 20)) >= 1000
+
+
+def test_the_oldest_values_make_room_and_come_back_from_the_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vtx.engine.native.kept._MOST_BYTES", 20_000)
+    monkeypatch.setattr("vtx.engine.native.kept._RECENT", 8)
+    kept = _kept(tmp_path)
+    for number in range(500):
+        kept.put("stencil", b"%d" % number, bytes([number & 0xFF]) * 1000)
+        kept.put("template", b"same", number)
+
+    assert 8 <= len(kept._values) <= 21
+    assert kept._bytes <= 20_000
+    assert kept.get("stencil", b"499") == bytes([499 & 0xFF]) * 1000
+    assert kept.get("stencil", b"0") == bytes(1000)
+
+
+def test_values_of_any_size_can_be_read_back_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vtx.engine.native.kept._MOST_BYTES", 10)
+    kept = Kept(Store(tmp_path, "native", "1", 64))  # which has no room for any of them
+    batch = {b"%d" % number: bytes([number]) * 100 for number in range(32)}
+    for name, value in batch.items():
+        kept.put("stencil", name, value)
+    kept.save()
+
+    assert {name: kept.get("stencil", name) for name in batch} == batch
 
 
 def test_names_are_the_same_in_every_process() -> None:
