@@ -74,6 +74,9 @@ def _names() -> Iterator[str]:
     yield from ("cr3_target_count", "cr3_target0", "cr3_target1", "cr3_target2", "cr3_target3")
     yield from ("io_bitmap_a", "io_bitmap_b", "msr_bitmap", "tsc_offset", "eptp", "vpid")
     yield from ("virtual_apic", "tpr_threshold")
+    yield from ("tsc_multiplier", "ple_gap", "ple_window")
+    yield "ple_first"  # virtual time of the first PAUSE of the present loop
+    yield "ple_last"  # virtual time of the last PAUSE + 1; 0 when there was none since VM entry
     yield "preemption_deadline"  # virtual time at which the VMX-preemption timer reaches zero
     yield "mtf_pending"
     yield "tpr_below_threshold"  # a write to the virtual TPR asks for a VM exit behind it

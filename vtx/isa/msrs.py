@@ -4,17 +4,18 @@
 MSRs there are and which of their bits may be written is the spec table; here stands what
 reading and writing the unusual ones does.
 Sources: SDM 2B, RDMSR; RDTSC; RDTSCP; RDPMC; SDM 2D, WRMSR; SDM 4, Architectural MSRs; SDM 3B,
-Time-Stamp Counter; SDM 3C, MSR-Bitmap Address; Time-Stamp Counter Offset.
+Time-Stamp Counter; SDM 3C, MSR-Bitmap Address; Time-Stamp Counter Offset and Multiplier.
 """
 
 from collections.abc import Callable, Sequence
 
 from vtx.isa.builder import Builder, Value, routine_
 from vtx.isa.descriptors import is_canonical
-from vtx.isa.exit_information import exit_when, undefined_without
+from vtx.isa.exit_information import exit_when, secondary, undefined_without
 from vtx.isa.instruction import GP, Instruction, semantics
 from vtx.isa.key import EFER_LMA
 from vtx.isa.layout import SLOTS
+from vtx.isa.primitives import Prim
 from vtx.isa.program import Flush, Service
 from vtx.spec import CONTROLS, EXITS, Msr, msrs
 from vtx.spec.registers import CR0, CR4, EFER, MAXPHYADDR
@@ -32,7 +33,7 @@ USE_TSC_OFFSETTING, RDPMC_EXITING, RDTSC_EXITING = (
     CONTROLS.RDTSC_EXITING.mask,
 )
 USE_MSR_BITMAPS = CONTROLS.USE_MSR_BITMAPS.mask
-ENABLE_RDTSCP = CONTROLS.ENABLE_RDTSCP.mask
+ENABLE_RDTSCP, USE_TSC_SCALING = CONTROLS.ENABLE_RDTSCP.mask, CONTROLS.USE_TSC_SCALING.mask
 CR4_TSD, CR4_PCE, CR4_VMXE = CR4.TSD, CR4.PCE, CR4.VMXE
 EFER_LME, EFER_NXE = EFER.LME, EFER.NXE
 CR0_PG = CR0.PG
@@ -62,11 +63,18 @@ def tsc(b: Builder) -> Value:
 
 
 def _offset_tsc(b: Builder) -> Value:
-    """The time-stamp counter as the present mode reads it."""
-    offset = ((b.get("vmx", 8) == 2) & ((b.get("proc_controls") & USE_TSC_OFFSETTING) != 0)).select(
-        b.get("tsc_offset"), b.const(64, 0)
-    )
-    return tsc(b) + offset
+    """The time-stamp counter as the present mode reads it: scaled, then offset.
+
+    The multiplier has 48 fraction bits; without TSC offsetting it does nothing.
+    """
+    seen = b.var(64, tsc(b))
+    with b.if_((b.get("vmx", 8) == 2) & ((b.get("proc_controls") & USE_TSC_OFFSETTING) != 0)):
+        with b.if_(secondary(b, USE_TSC_SCALING)):
+            count, multiplier = seen.get(), b.get("tsc_multiplier")
+            high = b.pure(Prim.UMULH, 64, count, multiplier)
+            seen.set(high << 16 | (count * multiplier) >> 48)
+        seen.set(seen.get() + b.get("tsc_offset"))
+    return seen.get()
 
 
 # --- a decision tree over MSR indexes --------------------------------------------------------

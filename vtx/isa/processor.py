@@ -5,7 +5,7 @@ Sources: SDM 2A/2B, the instruction's own page; SDM 3C, Instructions That Cause 
 
 from iced_x86 import Register
 
-from vtx.isa.builder import Value
+from vtx.isa.builder import Builder, Value, routine_
 from vtx.isa.descriptors import is_canonical
 from vtx.isa.exit_information import (
     displacement,
@@ -13,6 +13,7 @@ from vtx.isa.exit_information import (
     exit_when_secondary,
     memory_bits,
     register_bits,
+    secondary,
     undefined_without,
 )
 from vtx.isa.instruction import GP, UD, Instruction, semantics
@@ -48,6 +49,7 @@ WBINVD_EXITING, RDRAND_EXITING, RDSEED_EXITING = (
     CONTROLS.RDSEED_EXITING.mask,
 )
 ENABLE_INVPCID = CONTROLS.ENABLE_INVPCID.mask
+PAUSE_LOOP_EXITING = CONTROLS.PAUSE_LOOP_EXITING.mask
 CR4_FSGSBASE, CR4_PCIDE, CR4_OSXSAVE = CR4.FSGSBASE, CR4.PCIDE, CR4.OSXSAVE
 HALTED = 1
 BIOS_SIGNATURE = 0x28_0000_0000
@@ -76,7 +78,27 @@ def hlt(i: Instruction) -> None:
 
 @semantics("PAUSE")
 def pause(i: Instruction) -> None:
+    """PAUSE-loop exiting looks at code of CPL 0 only, and not where every PAUSE exits."""
     exit_when(i, PAUSE_EXITING, EXIT_PAUSE)
+    if i.non_root and i.key.cpl == 0:
+        with i.if_(secondary(i, PAUSE_LOOP_EXITING)):
+            (exits,) = i.call("pause_loop", i.now())
+            with i.if_(exits):
+                i.vm_exit(EXIT_PAUSE)
+
+
+@routine_(64, results=(1,))
+def pause_loop(b: Builder, now: Value) -> None:
+    """Whether this PAUSE, at virtual time `now`, ends a loop that lasts too long.
+
+    SDM 3C, Changes to Instruction Behavior in VMX Non-Root Operation, PAUSE.
+    """
+    last = b.get("ple_last")
+    b.put("ple_last", now + 1)
+    with b.if_((last == 0) | b.get("ple_gap").ult(now + 1 - last)):
+        b.put("ple_first", now)
+        b.return_(b.const(1, 0))
+    b.return_(b.get("ple_window").ult(now - b.get("ple_first")))
 
 
 @semantics("MONITOR")

@@ -95,6 +95,9 @@ class _Walk:
         b = self.b
         final = FINAL_ACCESS | 16
         kind = (self.access & (WRITE | FETCH)) | final
+        # What the tables say of the linear address, for mode-based execute control and for VMMs.
+        kind = kind | self.user.get().zext(8) << 1 | self.writable.get().zext(8) << 6
+        kind = kind | self.no_execute.get().zext(8) << 7
         # The whole address, so that an EPT violation can tell it; the TLB holds its page.
         hpa, _ = b.call("guest_physical", gpa | (self.gva & 0xFFF), kind, self.gva)
         hpa = hpa & ~0xFFF
@@ -220,7 +223,8 @@ def translate(b: Builder, gva: Value, access: Value) -> None:
             b.fault(12, 0)
         b.fault(13, 0)
     with b.if_((b.get("cr0") & CR0_PG) == 0):
-        kind = (access & (WRITE | FETCH)) | (FINAL_ACCESS | 16)
+        # Without paging every linear address is a user-mode one that may be written and executed.
+        kind = (access & (WRITE | FETCH)) | (FINAL_ACCESS | 16 | 2 | 64)
         hpa, _ = b.call("guest_physical", gva & 0xFFFF_FFFF, kind, gva)
         b.return_(hpa & ~0xFFF, b.const(8, 0))
     with b.if_(long):

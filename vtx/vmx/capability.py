@@ -30,7 +30,8 @@ IMPLEMENTED_CONTROLS: frozenset[str] = frozenset(
         "proc.PAUSE_EXITING", "proc.ACTIVATE_SECONDARY_CONTROLS",
         "sec.ENABLE_EPT", "sec.DESCRIPTOR_TABLE_EXITING", "sec.ENABLE_RDTSCP", "sec.ENABLE_VPID",
         "sec.WBINVD_EXITING", "sec.UNRESTRICTED_GUEST", "sec.RDRAND_EXITING",
-        "sec.ENABLE_INVPCID", "sec.RDSEED_EXITING",
+        "sec.ENABLE_INVPCID", "sec.RDSEED_EXITING", "sec.PAUSE_LOOP_EXITING",
+        "sec.USE_TSC_SCALING", "sec.MODE_BASED_EPT_EXECUTE",
         "exit.SAVE_DEBUG_CONTROLS", "exit.HOST_ADDRESS_SPACE_SIZE", "exit.ACK_INTERRUPT_ON_EXIT",
         "exit.SAVE_PAT", "exit.LOAD_PAT", "exit.SAVE_EFER", "exit.LOAD_EFER",
         "exit.SAVE_PREEMPTION_TIMER",
@@ -51,9 +52,7 @@ MOST_MSR_ENTRIES = 512
 """Longest MSR-load or MSR-store area (IA32_VMX_MISC[27:25] is 0)."""
 
 _WRITE_BACK = 6
-_EPT_BUILT = (
-    1 << 0 | 1 << 6 | 1 << 8 | 1 << 14 | 1 << 16 | 1 << 17 | 1 << 20 | 1 << 21 | 1 << 25 | 1 << 26
-)
+_EPT_BUILT = 1 << 0 | 1 << 6 | 1 << 8 | 1 << 14 | 3 << 16 | 1 << 20 | 1 << 21 | 1 << 22 | 3 << 25
 _VPID_BUILT = 1 << 32 | 0xF << 40
 _CR0_PE, _CR0_NE, _CR0_PG = CR0.PE, CR0.NE, CR0.PG
 _CR4_VMXE = CR4.VMXE

@@ -7,9 +7,10 @@ Mechanism (EPT); EPT Violations; EPT Misconfigurations; Accessed and Dirty Flags
 
 from vtx.isa.builder import Builder, Value, routine_
 from vtx.machine.paging import MAXPHYADDR
-from vtx.spec import CONTROLS, EXITS
+from vtx.spec import CONTROLS, EXITS, MSRS
+from vtx.vmx.capability import capability
 
-READ, WRITE, EXECUTE = 1, 2, 4
+READ, WRITE, EXECUTE, USER_EXECUTE = 1, 2, 4, 1 << 10
 LARGE, ACCESSED, DIRTY = 1 << 7, 1 << 8, 1 << 9
 _RIGHTS = 7
 _FRAME = ((1 << MAXPHYADDR) - 1) & ~0xFFF
@@ -17,13 +18,18 @@ _HIGH_RESERVED = ((1 << 52) - 1) & ~((1 << MAXPHYADDR) - 1)
 
 SECONDARY = CONTROLS.ACTIVATE_SECONDARY_CONTROLS.mask
 ENABLE_EPT = CONTROLS.ENABLE_EPT.mask
+MODE_BASED_EPT_EXECUTE = CONTROLS.MODE_BASED_EPT_EXECUTE.mask
 EPT_VIOLATION, EPT_MISCONFIGURATION = EXITS.EPT_VIOLATION, EXITS.EPT_MISCONFIGURATION
 
-KIND_WRITE, KIND_FETCH, KIND_FINAL, KIND_NO_GVA = 1, 4, 8, 32
+KIND_WRITE, KIND_USER, KIND_FETCH, KIND_FINAL, KIND_NO_GVA = 1, 2, 4, 8, 32
+KIND_WRITABLE, KIND_NO_EXECUTE = 64, 128
 """Bits of `kind`: a write, a fetch, the final translation of an access (else a paging-structure
-access), no linear address belongs to it (a PDPTE load)."""
+access), no linear address belongs to it (a PDPTE load). And what the guest's own tables say of
+the linear address of a final translation: user-mode, read/write, execute-disable."""
 
 QUALIFICATION_GVA_VALID, QUALIFICATION_FINAL = 1 << 7, 1 << 8
+ADVANCED_INFORMATION = 22
+"""Bit of IA32_VMX_EPT_VPID_CAP."""
 
 
 @routine_(64, 8, 64, results=(64, 1))
@@ -37,6 +43,14 @@ def guest_physical(b: Builder, gpa: Value, kind: Value, gva: Value) -> None:
     b.return_(gpa, b.const(1, 1))
 
 
+def _advanced(b: Builder, kind: Value, final: Value) -> Value:
+    """Bits 11:9, advanced VM-exit information; 0 where the CPU has none or they mean nothing."""
+    user, rest = (kind & KIND_USER).zext(64) << 8, (kind & KIND_WRITABLE).zext(64) << 4
+    bits = user | rest | (kind & KIND_NO_EXECUTE).zext(64) << 4
+    has = capability(b, MSRS.IA32_VMX_EPT_VPID_CAP).bit(ADVANCED_INFORMATION)
+    return (has & final).select(bits, b.const(64, 0))
+
+
 def _violation(b: Builder, gpa: Value, kind: Value, gva: Value, rights: Value, ad: Value) -> None:
     """EPT violation (SDM 3C, Exit Qualification for EPT Violations)."""
     final = (kind & KIND_FINAL) != 0
@@ -48,7 +62,9 @@ def _violation(b: Builder, gpa: Value, kind: Value, gva: Value, rights: Value, a
     access = (read_bit & 1) | ((write | walk_writes).zext(64) << 1) | (fetch.zext(64) << 2)
     has_gva = (kind & KIND_NO_GVA) == 0
     where = has_gva.zext(64) << 7 | (final & has_gva).zext(64) << 8
-    b.put("exit_qualification", access | (rights & _RIGHTS) << 3 | where)
+    user_execute = (rights & USER_EXECUTE) >> 4
+    told = access | (rights & _RIGHTS) << 3 | user_execute | where | _advanced(b, kind, final)
+    b.put("exit_qualification", told)
     b.put("exit_gpa", gpa)
     b.put("exit_gla", has_gva.select(gva, b.const(64, 0)))
     b.put("exit_length", b.const(64, 0))
@@ -77,30 +93,38 @@ def _check(b: Builder, gpa: Value, entry: Value, reserved: Value, leaf: Value) -
 
 @routine_(64, 8, 64, results=(64, 1))
 def ept_walk(b: Builder, gpa: Value, kind: Value, gva: Value) -> None:
-    """4-level EPT: pages of 4 KiB, 2 MiB and 1 GiB; execute-only entries are allowed."""
+    """4-level EPT: pages of 4 KiB, 2 MiB and 1 GiB; execute-only entries are allowed.
+
+    With mode-based execute control bit 2 of an entry is for supervisor-mode linear addresses and
+    bit 10 for user-mode ones (SDM 3C, EPT Translation Mechanism).
+    """
     eptp = b.get("eptp")
     ad = eptp.bit(6)
     final = (kind & KIND_FINAL) != 0
     writes = ((kind & KIND_WRITE) != 0) | (~final & ad)
     fetches = (kind & KIND_FETCH) != 0
-    needed = fetches.select(b.const(64, EXECUTE), b.const(64, READ))
+    by_mode = (b.get("proc2_controls") & MODE_BASED_EPT_EXECUTE) != 0
+    present = by_mode.select(b.const(64, _RIGHTS | USER_EXECUTE), b.const(64, _RIGHTS))
+    for_user = by_mode & ((kind & KIND_USER) != 0)
+    execute = for_user.select(b.const(64, USER_EXECUTE), b.const(64, EXECUTE))
+    needed = fetches.select(execute, b.const(64, READ))
     needed = writes.select(b.const(64, READ | WRITE) & ~(fetches.zext(64)), needed)
     needed = (writes & final).select(b.const(64, WRITE), needed)
-    rights = b.var(64, _RIGHTS)
+    rights = b.var(64, present)
     table = eptp & _FRAME
     used: list[tuple[Value, Value]] = []
 
     def visit(level: str, shift: int) -> Value:
         place = table + (((gpa >> shift) & 0x1FF) << 3)
         entry = b.walk_load(64, place, level)
-        with b.if_((entry & _RIGHTS) == 0):
+        with b.if_((entry & present) == 0):
             _violation(b, gpa, kind, gva, b.const(64, 0), ad)
         used.append((place, entry))
         rights.set(rights.get() & entry)
         return entry
 
     def finish(entry: Value, shift: int) -> None:
-        granted = rights.get() & _RIGHTS
+        granted = rights.get()
         with b.if_((granted & needed) != needed):
             _violation(b, gpa, kind, gva, granted, ad)
         with b.if_(ad):

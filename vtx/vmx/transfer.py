@@ -50,6 +50,12 @@ EXECUTION_CONTROLS = {
 }  # fmt: skip
 """Control fields that VM entry copies into state words for the time in non-root operation."""
 
+RARE_CONTROLS = {
+    "TSC_MULTIPLIER": "tsc_multiplier", "PLE_GAP": "ple_gap", "PLE_WINDOW": "ple_window",
+}  # fmt: skip
+"""The same, but only where one of the controls in RARE that they belong to is 1."""
+RARE = ("sec.PAUSE_LOOP_EXITING", "sec.USE_TSC_SCALING")
+
 
 def mask_of(name: str) -> int:
     """The one-bit mask of the control `word.NAME` in its word."""
@@ -70,7 +76,19 @@ def copy_controls(b: Builder) -> None:
         b.put(slot, read_field(b, name))
     active = is_set(b.get("proc_controls", 32), "proc.ACTIVATE_SECONDARY_CONTROLS")
     secondary = read_field(b, "SECONDARY_PROCBASED_CONTROLS")
-    b.put("proc2_controls", active.select(secondary, b.const(32, 0)))
+    secondary = active.select(secondary, b.const(32, 0))
+    b.put("proc2_controls", secondary)
+    with b.if_((secondary & sum(mask_of(name) for name in RARE)) != 0):
+        b.call("copy_rare_controls")
+
+
+@routine_(results=())
+def copy_rare_controls(b: Builder) -> None:
+    """What only guests with controls of RARE need; VM entry also begins no PAUSE loop."""
+    for name, slot in RARE_CONTROLS.items():
+        b.put(slot, read_field(b, name))
+    b.put("ple_last", 0)
+    b.return_()
 
 
 def load_guest(b: Builder) -> None:
