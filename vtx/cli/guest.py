@@ -20,6 +20,8 @@ from vtx.cli.sizes import SIZE
 if TYPE_CHECKING:
     from vtx.vmm.launch import RunOptions
 
+MOST_CPUS = 255
+"""As machine.computer has it."""
 ENGINES = ("auto", "native", "reference", "evaluate")
 """As engine.choice has them, without loading the engines."""
 
@@ -38,6 +40,16 @@ _OPTIONS = (
     ),
     click.option(
         "-m", "--memory", type=SIZE, default="64M", show_default=True, help="64M, 1G or bytes."
+    ),
+    click.option(
+        "-smp",
+        "--smp",
+        "cpus",
+        type=click.IntRange(1, MOST_CPUS),
+        default=1,
+        show_default=True,
+        metavar="N",
+        help="CPUs of the machine; more than one under --vmm bare.",
     ),
     click.option(
         "--code-cache",
@@ -82,6 +94,7 @@ class Guest:
     cpu: str
     engine: str
     memory: int
+    cpus: int
     code_cache: int
     max_instructions: int | None
     append: str
@@ -115,6 +128,7 @@ class Guest:
             cpu=self.cpu,
             engine=self.engine,
             memory=self.memory,
+            cpus=self.cpus,
             code_cache=self.code_cache,
             max_instructions=self.max_instructions,
             append=self.append,

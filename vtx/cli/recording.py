@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from msgspec import UNSET
+
 from vtx.cli.errors import INTERRUPTED, as_input_errors
 from vtx.trace import End, Event, Header, Module, TraceError, TraceWriter, create_trace, sha256
 
@@ -75,7 +77,7 @@ def header_of(options: RunOptions) -> Header:
 
     style = options.style
     if style == "auto":
-        style = resolve_style(style, cpu_model(options.cpu))[0].name
+        style = resolve_style(style, cpu_model(options.cpu), options.cpus)[0].name
     return Header(
         image_sha256=sha256(options.image),
         style=style,
@@ -84,4 +86,5 @@ def header_of(options: RunOptions) -> Header:
         command_line=options.append,
         modules=tuple(Module(text, sha256(data)) for data, text in options.modules),
         initrd_sha256=None if options.initrd is None else sha256(options.initrd),
+        cpus=UNSET if options.cpus == 1 else options.cpus,
     )

@@ -8,6 +8,7 @@ and Priority). It decides *that* something happens; the routines of the algebra 
 from typing import Protocol
 
 from vtx.engine.reference import Reference
+from vtx.engine.startup import take_signal
 from vtx.isa.layout import SLOTS
 from vtx.machine.cpu import Cpu
 from vtx.spec import CONTROLS, EXITS
@@ -160,6 +161,10 @@ class Boundary:
         if words[_EVENT]:  # injected by the VM entry that has just completed
             self._deliver("deliver_event")
             return True
+        if self.cpu.signals.waiting and take_signal(self.engine):
+            return True
+        if words[_ACTIVITY] == WAIT_FOR_SIPI and not in_guest:
+            return False
         if in_guest and words[_MTF]:
             words[_MTF] = 0
             return self._exit(_EXIT_MTF)

@@ -3,6 +3,8 @@
 Whoever builds a machine asks here for its executor; nothing else needs to know which there are.
 """
 
+from collections.abc import Sequence
+
 from vtx.engine.reference import Reference
 from vtx.machine.cpu import Cpu
 
@@ -77,6 +79,13 @@ def make_engine(
         except (ArenaError, CompileError) as error:
             return Substitute(cpu, features, str(error))
     return Reference(cpu, features, quick=name == "reference")
+
+
+def make_engines(
+    name: str, cpus: Sequence[Cpu], features: frozenset[str], *, code_cache: int = CODE_CACHE
+) -> list[Reference]:
+    """An executor for each CPU of a machine, all of the kind `name`."""
+    return [make_engine(name, cpu, features, code_cache=code_cache) for cpu in cpus]
 
 
 def completing(name: str) -> str:

@@ -11,7 +11,8 @@ from vtx.engine.boundary import RFLAGS_IF, SHUTDOWN, Boundary, InterruptSource
 from vtx.engine.reference import Reference
 from vtx.isa.layout import SLOTS
 
-_NEVER = 1 << 64
+NEVER = 1 << 64
+"""A time that does not come."""
 _STOP, _ACTIVITY, _RFLAGS = SLOTS["stop"], SLOTS["activity"], SLOTS["rflags"]
 
 
@@ -23,6 +24,7 @@ class Ended(Enum):
     SHUTDOWN = "shutdown"  # triple fault
     VM_EXIT = "vm_exit"  # a VM exit to a VMM outside the emulated CPU
     LIMIT = "limit"  # virtual time reached the limit
+    ASLEEP = "asleep"  # nothing to do now, but other CPUs may have
 
 
 @dataclass(slots=True)
@@ -33,6 +35,8 @@ class Runner:
     source: InterruptSource | None = None
     python_root: bool = False
     """VMX root mode is played by Python: leaving non-root operation ends the run."""
+    takes_turns: bool = False
+    """Other CPUs run while this one sleeps: falling asleep ends the run."""
 
     def run(self, limit: int) -> Ended:
         """Execute until something ends it, at the latest when now() reaches `limit`."""
@@ -53,6 +57,8 @@ class Runner:
                 return Ended.LIMIT
             deadline = boundary.deadline(limit)
             if boundary.asleep:
+                if self.takes_turns:
+                    return Ended.ASLEEP
                 if self._sleeps_for_good(boundary):
                     return Ended.HALTED
                 boundary.skip_idle(deadline)
@@ -74,7 +80,14 @@ class Runner:
 
     def _sleeps_for_good(self, boundary: Boundary) -> bool:
         """Asleep with interrupts off, or with no event to come: nothing wakes the CPU."""
+        return self._wakes_at(boundary) >= NEVER
+
+    def _wakes_at(self, boundary: Boundary) -> int:
         words = self.engine.cpu.words
         if words[SLOTS["vmx"]] != 2 and not words[_RFLAGS] & RFLAGS_IF:
-            return True
-        return boundary.deadline(_NEVER) >= _NEVER
+            return NEVER
+        return boundary.deadline(NEVER)
+
+    def wakes_at(self) -> int:
+        """When time alone may wake the sleeping CPU; NEVER if it does not."""
+        return self._wakes_at(Boundary(self.engine, self.source))

@@ -1,14 +1,13 @@
-"""A physical computer: RAM, a PC platform and one CPU, wired together and reset.
+"""A physical computer: RAM, a PC platform and its CPUs, wired together and reset.
 
-It holds no executor: whoever runs it brings one. A virtual machine is not a Computer; it has
-its own platform and borrows this one's CPU (see vtx.vmm).
+It holds no executor: whoever runs it brings one for each CPU. At any time one CPU runs, and it is
+the clock. A virtual machine is not a Computer; it has its own platform and borrows this one's CPU
+(see vtx.vmm).
 """
 
 from collections.abc import Callable
 
-from vtx.isa.layout import SEGMENT_NAMES
-from vtx.isa.msrs import slot_of
-from vtx.machine.built import cr4_allowed
+from vtx.isa.layout import SLOTS
 from vtx.machine.bus import FrameMap
 from vtx.machine.code_watch import CodeWatch
 from vtx.machine.cpu import Cpu
@@ -16,12 +15,13 @@ from vtx.machine.cpu_model import CpuModel
 from vtx.machine.loader import BootState
 from vtx.machine.memory import PhysicalMemory
 from vtx.machine.platform import Platform
+from vtx.machine.reset import init_cpu, reset_cpu
 from vtx.machine.services import PcServices
-from vtx.spec import cpuid_words, msrs, profiles
+from vtx.spec import cpuid_words
 
-DR6_RESET, DR7_RESET = 0xFFFF_0FF0, 0x400
-NO_POINTER = (1 << 64) - 1
-"""What the VMXON and current-VMCS pointers hold while there is none."""
+MOST_CPUS = 255
+"""An 8-bit APIC ID tells so many apart: 255 means all of them."""
+_IDLE = SLOTS["idle"]
 
 Sink = Callable[[bytes], None]
 
@@ -41,7 +41,10 @@ def discard(data: bytes) -> None:
 
 
 class Computer:
-    """One PC with one CPU of the model `cpu`. `ram_size` counts from address 0."""
+    """One PC with CPUs of the model `cpu`. `ram_size` counts from address 0.
+
+    `cpu` is the first of `cpus`, the bootstrap processor; the others wait for start-up IPIs.
+    """
 
     def __init__(
         self,
@@ -54,37 +57,43 @@ class Computer:
         serial: Sink = discard,
         debug: Sink = discard,
         code: CodeWatch | None = None,
+        cpu_count: int = 1,
     ) -> None:
         self.clock = CpuClock()
         self.model = cpu
-        self.features = cpu.shown(vmx=vmx)
+        self.features = cpu.shown(vmx=vmx, cpus=cpu_count)
         self.memory = memory or PhysicalMemory(ram_size)
         self.platform = Platform(
-            self.clock, self.memory, ram_size=ram_size, frames=frames, serial=serial, debug=debug
-        )
-        self.cpu = Cpu(self.platform.bus, code)
-        self.clock.cpu = self.cpu
-        words = cpuid_words(self.features, cpu.silicon)
-        self.services = PcServices(self.cpu, self.platform, words)
-        reset_cpu(self.cpu, self.features, cpu.silicon.name)
+            self.clock, self.memory, ram_size=ram_size, frames=frames, cpu_count=cpu_count,
+            serial=serial, debug=debug,
+        )  # fmt: skip
+        code = code or CodeWatch()
+        self.cpus = [Cpu(self.platform.bus, code) for _ in range(cpu_count)]
+        self.cpu = self.clock.cpu = self.cpus[0]
+        self.services = self._wire(0)
+        for index in range(1, cpu_count):
+            self._wire(index)
+        for index, one in enumerate(self.cpus):
+            reset_cpu(one, self.features, cpu.silicon.name)
+            if index:
+                init_cpu(one)
+                one.state.write("apic_base", self.platform.lapics[index].base.value)
 
+    def _wire(self, index: int) -> PcServices:
+        """Connect a CPU to its local APIC and to what it asks of the platform."""
+        cpu, lapic = self.cpus[index], self.platform.lapics[index]
+        lapic.on_init, lapic.on_startup = cpu.signals.raise_init, cpu.signals.raise_startup
+        cpu.signals.on_init = lapic.initialize
+        cpu.signals.on_restart = self.platform.restart
+        words = cpuid_words(self.features, self.model.silicon, cpus=len(self.cpus), apic_id=index)
+        return PcServices(cpu, self.platform, words, index)
 
-def reset_cpu(cpu: Cpu, features: frozenset[str], profile: str) -> None:
-    """State after reset, with what firmware would have set up in the MSRs."""
-    state = cpu.state
-    for row in msrs():
-        slot = slot_of(row)
-        if slot is not None:
-            state.write(slot, row.reset)
-    state.write("dr6", DR6_RESET)
-    state.write("dr7", DR7_RESET)
-    number = next(n for n, row in enumerate(profiles()) if row.name == profile)
-    state.write("cpu_profile", number)
-    state.write("cr4_allowed", cr4_allowed(features))
-    state.write("vmxon_pointer", NO_POINTER)
-    state.write("vmcs_pointer", NO_POINTER)
-    for name in SEGMENT_NAMES:
-        state.write_segment(name, 0, 0, 0xFFFF, 0x93)
+    def run_as(self, index: int) -> None:
+        """CPU number `index` runs from now on; time goes on where it is."""
+        now, cpu = self.clock.now(), self.cpus[index]
+        cpu.words[_IDLE] += now - cpu.now()
+        self.clock.cpu = cpu
+        self.platform.run_as(index)
 
 
 def apply_boot_state(cpu: Cpu, boot: BootState) -> None:

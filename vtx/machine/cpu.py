@@ -17,6 +17,7 @@ from vtx.machine import paging
 from vtx.machine.breakpoints import DataBreakpoints
 from vtx.machine.bus import Bus
 from vtx.machine.code_watch import CodeWatch
+from vtx.machine.signals import Signals
 from vtx.machine.state import State
 from vtx.machine.tlb import PRIVILEGES, Tlb
 from vtx.machine.walk_counts import WalkCounts
@@ -75,6 +76,7 @@ class Cpu:
         """Whether Service.CPUID gives the same answer for a leaf, and each subleaf, for ever."""
         self.translator: Translator = _no_translator
         self.on_context: Callable[[], None] | None = None
+        self.signals = Signals()
         self.status = OK
         self.attention = False
         """A device was touched: what is due may have changed."""

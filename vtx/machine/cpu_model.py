@@ -20,10 +20,12 @@ class CpuModel:
     silicon: Profile
     vmx_wanted: bool
 
-    def shown(self, *, vmx: bool) -> frozenset[str]:
-        """Names of the features that CPUID shows."""
-        hidden = frozenset() if vmx else {VMX}
-        return (self.silicon.features & BUILT) - {"HTT"} - hidden
+    def shown(self, *, vmx: bool, cpus: int = 1) -> frozenset[str]:
+        """Names of the features that CPUID shows on each of so many CPUs."""
+        hidden = set() if vmx else {VMX}
+        if cpus == 1:
+            hidden.add("HTT")
+        return (self.silicon.features & BUILT) - hidden
 
 
 def cpu_model(text: str) -> CpuModel:

@@ -1,7 +1,8 @@
 """The whole PC around the CPUs: bus, devices and the wires between them.
 
 It must not know what executes: CPUs come to it for the bus, interrupts, MSRs of the local
-APIC and the time of the next event. The physical machine and every VM have one each.
+APIC and the time of the next event; it is told which of them runs. The physical machine and
+every VM have one each.
 
 Firmware is not run. Its work that kernels rely on is done here: ACPI tables and BIOS data in
 memory, the PIC at vectors 8 and 0x70 with everything masked but the cascade, counter 0 of the
@@ -72,14 +73,17 @@ FIRMWARE_PORT_WRITES: Final = (
 )
 FIRMWARE_LINT0, FIRMWARE_LINT1 = 0x700, 0x400  # ExtINT and NMI, unmasked
 FIRMWARE_SVR: Final = 0x1FF
+RESTARTED: Final = "reset: INIT sent the bootstrap processor to the reset vector"
 
 
 @dataclass(frozen=True, slots=True)
 class StopRequest:
-    """Why the machine asks to stop. `code` is what was written to debug-exit, otherwise 0."""
+    """Why the machine asks to stop. `code` is what was written to debug-exit, otherwise 0;
+    `message` says more where the kind does not say enough."""
 
     kind: Literal["power_off", "debug_exit", "reset"]
     code: int = 0
+    message: str | None = None
 
 
 class _LapicWindow:
@@ -177,12 +181,18 @@ class Platform:
         self.bus.attach_mmio(IOAPIC_BASE, PAGE_SIZE, self.ioapic)
         self.lapic_window = _LapicWindow(self.lapics[0])
         self._lapic_gpa: int | None = None
-        self.lapics[0].on_base_change = self._place_lapic
+        for lapic in self.lapics:
+            lapic.on_base_change = self._place_lapic
+        self._place_lapic()
+
+    def run_as(self, cpu: int) -> None:
+        """`cpu` is the one that accesses the bus from now on: it sees its own local APIC."""
+        self.lapic_window.current = self.lapics[cpu]
         self._place_lapic()
 
     def _place_lapic(self) -> None:
-        """Follow the first CPU's IA32_APIC_BASE; the others' registers share its page."""
-        gpa = self.lapics[0].mmio_gpa
+        """Follow IA32_APIC_BASE of the CPU that runs: each has its registers where it says."""
+        gpa = self.lapic_window.current.mmio_gpa
         if gpa == self._lapic_gpa:
             return
         if self._lapic_gpa is not None:
@@ -204,6 +214,12 @@ class Platform:
     def _stop(self, kind: Literal["power_off", "debug_exit", "reset"], code: int = 0) -> None:
         if self.stop_request is None:
             self.stop_request = StopRequest(kind, code)
+
+    def restart(self) -> None:
+        """INIT for the bootstrap processor. It would start at the reset vector, where firmware
+        would make a whole new start of it; there is none, so this is the machine's reset."""
+        if self.stop_request is None:
+            self.stop_request = StopRequest("reset", message=RESTARTED)
 
     # --- interrupts -----------------------------------------------------------------------
 
@@ -241,7 +257,13 @@ class Platform:
         any device is touched, so unmasking them later loses nothing. A CPU that halts while
         this is None halts for good.
         """
-        due = [lapic.next_event() for lapic in self.lapics]
+        return self._earliest([lapic.next_event() for lapic in self.lapics])
+
+    def next_event_of(self, cpu: int) -> int | None:
+        """The same for what may interrupt `cpu`: the local APICs of others do not count."""
+        return self._earliest([self.lapics[cpu].next_event()])
+
+    def _earliest(self, due: list[int | None]) -> int | None:
         if self._heard(IRQ_TIMER):
             due.append(self.pit.next_event())
         if self._heard(IRQ_RTC):
@@ -260,11 +282,20 @@ class Platform:
 
     def advance(self, now: int) -> None:
         """Bring every device up to `now`. Calling it more often changes nothing."""
+        self._advance_shared(now)
+        for lapic in self.lapics:
+            lapic.advance(now)
+
+    def advance_of(self, cpu: int, now: int) -> None:
+        """The same for what `cpu` can notice: local APICs of others may lag behind until they
+        are looked at."""
+        self._advance_shared(now)
+        self.lapics[cpu].advance(now)
+
+    def _advance_shared(self, now: int) -> None:
         self.pit.advance(now)
         self.rtc.advance(now)
         self.acpi.advance(now)
-        for lapic in self.lapics:
-            lapic.advance(now)
 
     def _synchronize(self) -> None:
         self.advance(self.clock.now())

@@ -17,6 +17,8 @@ _OSXSAVE = 1 << 18
 _FEATURES = 1
 """The leaf of CPUID that shows state."""
 _MASK64 = (1 << 64) - 1
+_STREAMS = 0xD6E8_FEB8_6659_FD93
+"""How far apart the random numbers of two CPUs begin: odd, so that no two begin at one place."""
 
 CpuidWords = Mapping[tuple[int, int], tuple[int, int, int, int]]
 
@@ -26,7 +28,7 @@ class PcServices:
 
     def __init__(self, cpu: Cpu, platform: Platform, cpuid: CpuidWords, index: int = 0) -> None:
         self._cpu, self._platform, self._cpuid, self._index = cpu, platform, cpuid, index
-        self.random_state = rdrand_seed()
+        self.random_state = (rdrand_seed() + index * _STREAMS) & _MASK64
         cpu.constant_cpuid = self.constant_cpuid
         cpu.services.update(
             {

@@ -17,6 +17,14 @@ class WalkCounts:
         self.minimum = min(self.minimum or count, count)
         self.maximum = max(self.maximum, count)
 
+    def add(self, other: "WalkCounts") -> None:
+        """Count the walks of another CPU too."""
+        least = [counts.minimum for counts in (self, other) if counts.misses]
+        self.minimum = min(least, default=0)
+        self.maximum = max(self.maximum, other.maximum)
+        self.misses += other.misses
+        self.references += other.references
+
     def summary(self) -> dict[str, float]:
         """misses, and the minimum, maximum and mean number of references per miss."""
         mean = round(self.references / self.misses, 3) if self.misses else 0.0

@@ -5,7 +5,7 @@ nothing in this package executes, checks or builds machine state.
 """
 
 from vtx.spec.checks import EntryCheck, entry_check, entry_checks
-from vtx.spec.clocks import Clock, clock, clocks, rdrand_seed, rtc_epoch
+from vtx.spec.clocks import Clock, clock, clocks, rdrand_seed, rtc_epoch, turn_instructions
 from vtx.spec.controls import (
     CONTROLS,
     Control,
@@ -136,5 +136,6 @@ __all__ = [
     "regions",
     "rtc_epoch",
     "to_dict",
+    "turn_instructions",
     "xcr0_supported",
 ]

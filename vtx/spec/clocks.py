@@ -68,3 +68,9 @@ def rdrand_seed() -> int:
     """The 64-bit seed of RDRAND and RDSEED."""
     seed: int = read_table("clocks")["rdrand_seed"]
     return seed
+
+
+def turn_instructions() -> int:
+    """Instructions that one of several CPUs retires before the next one has its turn."""
+    turn: int = read_table("clocks")["turn_instructions"]
+    return turn

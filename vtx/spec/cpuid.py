@@ -18,6 +18,8 @@ LEAVES_WITH_SUBLEAVES = frozenset({4, 7, 0xB, 0xD})
 CLFLUSH_LINE = 64
 XSAVE_LEGACY_AREA = 512 + 64
 XSAVE_AVX_AREA = 256
+MOST_CORE_IDS = 0x3F
+"""What leaf 4 says for more cores; leaf 0BH has room for all."""
 X87_STATE, SSE_STATE, AVX_STATE = 1, 2, 4
 
 
@@ -120,7 +122,7 @@ def _cache_words(cache: Cache, cpus: int) -> Words:
     """One subleaf of leaf 4; the last level is shared by the package, the others are not."""
     sharing = cpus if cache.level == 3 else 1
     self_initializing = 1 << 8
-    ids = (_id_space(sharing) - 1) << 14 | (_id_space(cpus) - 1) << 26
+    ids = (_id_space(sharing) - 1) << 14 | min(_id_space(cpus) - 1, MOST_CORE_IDS) << 26
     eax = cache.type | cache.level << 5 | self_initializing | ids
     ebx = (cache.line - 1) | (cache.ways - 1) << 22
     return (eax, ebx, cache.sets - 1, cache.inclusive << 1 | cache.complex << 2)

@@ -17,6 +17,7 @@ from vtx.trace.events import (
     Module,
     Note,
     Probe,
+    Startup,
     decode_exit_qualification,
     sha256,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "Module",
     "Note",
     "Probe",
+    "Startup",
     "TraceError",
     "TraceReader",
     "TraceWriter",

@@ -10,7 +10,7 @@ from __future__ import annotations
 from hashlib import sha256 as _sha256
 from typing import Literal
 
-from msgspec import Struct, field
+from msgspec import UNSET, Struct, UnsetType, field
 
 from vtx import spec
 
@@ -40,7 +40,8 @@ class Header(Struct, frozen=True, kw_only=True):
     """What a trace is of: everything needed to run it again.
 
     style: the style of virtualization; cpu: the CPU profile; memory: guest memory in bytes;
-    command_line: what the guest got as its command line. The engine is left out on purpose.
+    command_line: what the guest got as its command line; cpus: how many CPUs the machine has, left
+    out where it is one. The engine is left out on purpose.
     """
 
     format: str = FORMAT
@@ -52,6 +53,7 @@ class Header(Struct, frozen=True, kw_only=True):
     command_line: str = ""
     modules: tuple[Module, ...] = ()
     initrd_sha256: str | None = None
+    cpus: int | UnsetType = UNSET
 
 
 class Exit(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="event", tag="exit"):
@@ -148,13 +150,24 @@ class Probe(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="ev
     vcpu: int = 0
 
 
-Event = Exit | Input | Interrupt | Note | End | Probe
-KINDS: tuple[type[Event], ...] = (Exit, Input, Interrupt, Note, End, Probe)
+class Startup(
+    Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="event", tag="startup"
+):
+    """A CPU took INIT, or a start-up IPI that makes it run real-mode code at vector * 4 KiB."""
+
+    retired: int
+    how: Literal["init", "startup"]
+    vcpu: int
+    vector: int = 0
+
+
+Event = Exit | Input | Interrupt | Note | End | Probe | Startup
+KINDS: tuple[type[Event], ...] = (Exit, Input, Interrupt, Note, End, Probe, Startup)
 """Every kind of event. The binary form numbers kinds by place: new ones go to the end."""
 
 
 def kind(event: Event) -> str:
-    """The event's kind as files name it: "exit", "input", "interrupt", "note", "end" or "probe"."""
+    """The event's kind as files name it: "exit", "input", "interrupt", "note", ..."""
     return str(event.__struct_config__.tag)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
-from vtx.trace import End, Event, Exit, Input, Interrupt, Probe
+from vtx.trace import End, Event, Exit, Input, Interrupt, Probe, Startup
 
 MAX_GROUP = 256
 """Events of one instruction that are matched at once; a longer group is cut."""
@@ -34,6 +34,8 @@ def identity(event: Event) -> str:
         return f"interrupt {event.vector:#x}"
     if isinstance(event, Probe):
         return f"probe {event.symbol}"
+    if isinstance(event, Startup):
+        return event.how
     if isinstance(event, Input):
         return "input"
     return "end" if isinstance(event, End) else "note"

@@ -11,7 +11,7 @@ from typing import Any, TextIO
 import msgspec
 
 from vtx import spec
-from vtx.trace import Event, Exit, Input, Interrupt, Note, Probe, TraceError
+from vtx.trace import Event, Exit, Input, Interrupt, Note, Probe, Startup, TraceError
 from vtx.view.text import count, json_line, printable
 
 
@@ -77,7 +77,9 @@ def event_line(event: Event) -> str:
     if isinstance(event, Probe):
         return _probe_line(event)
     if isinstance(event, Interrupt):
-        said = f"interrupt {event.vector:#x} {event.how}"
+        said = f"interrupt {event.vector:#x} {event.how}{_of_cpu(event.vcpu)}"
+    elif isinstance(event, Startup):
+        said = f"{_SIGNALS[event.how].format(event.vector << 12)}{_of_cpu(event.vcpu)}"
     elif isinstance(event, Input):
         said = f"input at {count(event.now)}: {event.data!r}"
     elif isinstance(event, Note):
@@ -86,6 +88,14 @@ def event_line(event: Event) -> str:
         said = f"end: {printable(event.ended)}, exit status {event.exit_status}"
     retired = "" if isinstance(event, Input) else str(event.retired)
     return f"{'':>7} {retired:>11}  {said}"
+
+
+_SIGNALS = {"init": "INIT", "startup": "start-up IPI, real mode at {:#x}"}
+
+
+def _of_cpu(vcpu: int) -> str:
+    """The first CPU is not named: in most traces there is no other."""
+    return f", CPU {vcpu}" if vcpu else ""
 
 
 def _exit_line(event: Exit) -> str:
@@ -103,7 +113,8 @@ def _exit_line(event: Exit) -> str:
 
 def _probe_line(event: Probe) -> str:
     place = f"{event.rip:#018x} {printable(event.symbol):<20}"
-    return f"{'':>7} {event.retired:>11}  {'probe':<18}  {place}  cr3 {event.cr3:#x}"
+    said = f"{place}  cr3 {event.cr3:#x}{_of_cpu(event.vcpu)}"
+    return f"{'':>7} {event.retired:>11}  {'probe':<18}  {said}"
 
 
 def exit_in_full(event: Exit) -> str:

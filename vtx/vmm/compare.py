@@ -9,7 +9,15 @@ stopping at ever closer places.
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from vtx.vmm.launch import Launched, RunOptions, RunResult, drive, finish, launch
+from vtx.vmm.launch import (
+    Launched,
+    RunOptions,
+    RunResult,
+    check_styles,
+    drive,
+    finish,
+    launch,
+)
 from vtx.vmm.session import Session
 
 Progress = Callable[[str, int], None]
@@ -48,6 +56,7 @@ def compare(
     options: RunOptions, styles: list[str], on_progress: Progress | None = None
 ) -> Comparison:
     """Run `options` in every style. Raises LaunchError when one cannot be started."""
+    check_styles(options, styles)
     runs: list[RunResult] = []
     for style in styles:
         launched = launch(_for(options, style))

@@ -35,4 +35,4 @@ class Ending:
 
 def requested(request: StopRequest) -> Ending:
     """The ending a device asked for."""
-    return Ending(request.kind, request.code)
+    return Ending(request.kind, request.code, request.message)

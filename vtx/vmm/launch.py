@@ -4,7 +4,7 @@ This is the one way in for the command line, comparisons and tests. It does not 
 style works.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from vtx.engine.choice import (
@@ -23,6 +23,7 @@ from vtx.vmm.frames import OutOfFramesError
 from vtx.vmm.port import VmxError
 from vtx.vmm.probing import ProbeError
 from vtx.vmm.session import BareSession, Session
+from vtx.vmm.several import SmpSession
 from vtx.vmm.styles import LaunchError, resolve_style
 from vtx.vmm.virtual import VirtualSession
 
@@ -42,6 +43,8 @@ class RunOptions:
     cpu: str = "haswell"
     engine: str = "auto"
     memory: int = 64 << 20
+    cpus: int = 1
+    """More than one only on the bare machine."""
     code_cache: int = CODE_CACHE
     """Native code kept at most; it changes nothing but speed."""
     max_instructions: int | None = None
@@ -92,7 +95,7 @@ class Launched:
 def launch(options: RunOptions) -> Launched:
     """Build the machine and load the guest. Raises LaunchError."""
     cpu = _cpu(options.cpu)
-    style, notes = resolve_style(options.style, cpu)
+    style, notes = resolve_style(options.style, cpu, options.cpus)
     engine = _engine(options.engine, notes)
     _check_code_cache(options.code_cache)
     console = bytearray()
@@ -125,6 +128,13 @@ def launch(options: RunOptions) -> Launched:
     return Launched(session, style.name, engine, console, notes)
 
 
+def check_styles(options: RunOptions, styles: Iterable[str]) -> None:
+    """Raises LaunchError if the machine of `options` cannot be had in each style."""
+    cpu = _cpu(options.cpu)
+    for style in styles:
+        resolve_style(style, cpu, options.cpus)
+
+
 def _cpu(text: str) -> CpuModel:
     try:
         return cpu_model(text)
@@ -154,10 +164,13 @@ def _modules(options: RunOptions) -> tuple[tuple[bytes, str], ...]:
     return initrd + options.modules
 
 
-def _bare(options: RunOptions, cpu: CpuModel, serial: Sink, engine: str) -> BareSession:
+def _bare(
+    options: RunOptions, cpu: CpuModel, serial: Sink, engine: str
+) -> BareSession | SmpSession:
     computer = Computer(
-        cpu=cpu, ram_size=options.memory, vmx=cpu.vmx_wanted, serial=serial, debug=discard
-    )
+        cpu=cpu, ram_size=options.memory, vmx=cpu.vmx_wanted, serial=serial, debug=discard,
+        cpu_count=options.cpus,
+    )  # fmt: skip
     boot = load_image(
         options.image,
         computer.platform.bus,
@@ -166,7 +179,8 @@ def _bare(options: RunOptions, cpu: CpuModel, serial: Sink, engine: str) -> Bare
         ram_size=options.memory,
         name=options.image_name,
     )
-    return BareSession(
+    session = BareSession if options.cpus == 1 else SmpSession
+    return session(
         computer, boot, engine=engine, code_cache=options.code_cache, trace=options.trace,
         probes=options.probes,
     )  # fmt: skip

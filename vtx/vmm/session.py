@@ -89,25 +89,61 @@ def hash_memory(bus: Bus, size: int) -> str:
     return digest.hexdigest()
 
 
-class _Observed:
-    """The platform as a source of interrupts, with each one noted in a trace."""
+class Observed:
+    """A source of interrupts, with each one that CPU number `vcpu` takes noted in a trace.
 
-    def __init__(self, computer: Computer, trace: Callable[[Event], None]) -> None:
-        platform = computer.platform
-        self._computer, self._trace = computer, trace
-        self.interrupt_pending = platform.interrupt_pending
-        self.nmi_pending, self.take_nmi = platform.nmi_pending, platform.take_nmi
-        self.next_event, self.advance = platform.next_event, platform.advance
+    `retired` are the instructions that the machine has retired.
+    """
+
+    def __init__(
+        self, source: InterruptSource, trace: Callable[[Event], None], retired: Callable[[], int],
+        vcpu: int = 0,
+    ) -> None:  # fmt: skip
+        self._source, self._trace, self._retired, self._vcpu = source, trace, retired, vcpu
+        self.interrupt_pending = source.interrupt_pending
+        self.nmi_pending, self.take_nmi = source.nmi_pending, source.take_nmi
+        self.next_event, self.advance = source.next_event, source.advance
 
     def acknowledge_interrupt(self) -> int:
-        vector = self._computer.platform.acknowledge_interrupt()
-        retired = self._computer.cpu.state.read("retired")
-        self._trace(Interrupt(retired=retired, vector=vector))
+        vector = self._source.acknowledge_interrupt()
+        self._trace(Interrupt(retired=self._retired(), vector=vector, vcpu=self._vcpu))
         return vector
 
 
-class BareSession:
-    """The guest on the physical machine itself."""
+class MachineSession:
+    """What sessions on the physical machine have in common, however many CPUs it has."""
+
+    def __init__(self, computer: Computer) -> None:
+        self.computer = computer
+
+    @property
+    def platform(self) -> Platform:
+        return self.computer.platform
+
+    def _ending(self, ended: Ended, where: str) -> Ending:
+        """`where` names the instruction at which the machine ended."""
+        request = self.platform.stop_request
+        if ended is Ended.STOP and request is not None:
+            return requested(request)
+        if ended is Ended.SHUTDOWN:
+            return Ending("triple_fault", message=f"triple fault {where}")
+        return Ending("halted")
+
+    def memory_sha256(self) -> str:
+        return hash_memory(self.platform.bus, self.platform.ram_size)
+
+    def memory(self, gpa: int, count: int) -> bytes:
+        return self.platform.bus.read_bytes(gpa, count)
+
+    def exits(self) -> dict[str, int]:
+        return {}
+
+    def receive(self, data: bytes) -> None:
+        self.platform.uart.receive(data)
+
+
+class BareSession(MachineSession):
+    """The guest on the physical machine itself, which has one CPU."""
 
     def __init__(
         self,
@@ -120,20 +156,16 @@ class BareSession:
         probes: tuple[str, ...] = (),
     ) -> None:
         """`probes` are reported to `trace`. Raises ProbeError for one that has no place."""
-        self.computer = computer
+        super().__init__(computer)
         apply_boot_state(computer.cpu, boot)
         self.engine = make_engine(engine, computer.cpu, computer.features, code_cache=code_cache)
         self.walks = computer.cpu.walks
         source: InterruptSource = computer.platform
         if trace is not None:
-            source = _Observed(computer, trace)
+            source = Observed(source, trace, lambda: self.retired)
             if probes:
                 probe_bare(self.engine, resolve_probes(probes, boot.symbols), trace)
         self._runner = Runner(self.engine, source)
-
-    @property
-    def platform(self) -> Platform:
-        return self.computer.platform
 
     @property
     def retired(self) -> int:
@@ -145,33 +177,12 @@ class BareSession:
             room = 1 << 62 if instructions is None else instructions - self.retired
             ended = self._runner.run(cpu.now() + room)
             if ended is not Ended.LIMIT:
-                return self._ending(ended)
+                return self._ending(ended, f"at rip {cpu.state.read('rip'):#x}")
         return None
-
-    def _ending(self, ended: Ended) -> Ending:
-        request = self.platform.stop_request
-        if ended is Ended.STOP and request is not None:
-            return requested(request)
-        if ended is Ended.SHUTDOWN:
-            rip = self.computer.cpu.state.read("rip")
-            return Ending("triple_fault", message=f"triple fault at rip {rip:#x}")
-        return Ending("halted")
 
     def registers(self) -> dict[str, int]:
         return guest_registers(self.computer.cpu.state)
 
-    def memory_sha256(self) -> str:
-        return hash_memory(self.platform.bus, self.platform.ram_size)
-
-    def memory(self, gpa: int, count: int) -> bytes:
-        return self.platform.bus.read_bytes(gpa, count)
-
-    def exits(self) -> dict[str, int]:
-        return {}
-
     @property
     def problem(self) -> str | None:
         return self.engine.problem
-
-    def receive(self, data: bytes) -> None:
-        self.platform.uart.receive(data)

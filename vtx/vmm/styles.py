@@ -5,6 +5,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from vtx.machine.computer import MOST_CPUS
 from vtx.machine.cpu_model import CpuModel
 from vtx.vmm.base import Vmm
 from vtx.vmm.ept import Ept
@@ -26,11 +27,17 @@ class Style:
     vmm: type[Vmm] | None
 
 
-def resolve_style(name: str, cpu: CpuModel) -> tuple[Style, list[str]]:
-    """The style called `name` on a CPU profile, and notes about the choice."""
+def resolve_style(name: str, cpu: CpuModel, cpus: int = 1) -> tuple[Style, list[str]]:
+    """The style called `name` on a CPU profile and so many CPUs, and notes about the choice."""
     has_ept = cpu.silicon.has_ept
+    if not 1 <= cpus <= MOST_CPUS:
+        raise LaunchError(f"--smp {cpus}: a machine has 1 to {MOST_CPUS} CPUs")
     if cpu.vmx_wanted and name != "bare":
         raise LaunchError(f"--cpu {cpu.text}: a guest that uses VMX runs under --vmm bare only")
+    if name == "auto" and cpus > 1:
+        return Style("bare", None), [f"{cpus} CPUs: a VM has one, so there is no VMM"]
+    if cpus > 1 and name != "bare":
+        raise LaunchError(f"--smp {cpus}: a VM has one CPU; more run under --vmm bare only")
     if name == "auto":
         if has_ept:
             return Style("ept", Ept), []

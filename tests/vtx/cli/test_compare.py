@@ -164,3 +164,10 @@ def test_what_cannot_be_launched_is_one_line(
 
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr == "vtx: error: guest.elf: truncated\n"
+
+
+def test_several_cpus_are_refused_before_anything_runs(cli: Cli, image: Path) -> None:
+    result = cli("compare", image, "--smp", "2")
+
+    assert result.exit_code == 2
+    assert result.stderr.startswith("vtx: error: --smp 2: a VM has one CPU")

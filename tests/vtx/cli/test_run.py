@@ -52,6 +52,7 @@ def test_defaults_are_those_of_the_contract(cli: Cli, image: Path, seen: list[Ru
     options = seen[0]
     assert (options.style, options.cpu, options.engine) == ("auto", "haswell", "auto")
     assert (options.memory, options.max_instructions) == (64 << 20, None)
+    assert options.cpus == 1
     assert options.code_cache == 64 << 20
     assert (options.append, options.initrd, options.modules) == ("", None, ())
     assert (options.image, options.image_name) == (b"\x7fELF image", str(image))
@@ -395,3 +396,47 @@ def test_a_console_that_nobody_reads_ends_the_run_quietly(image: Path) -> None:
     _, said = running.communicate(timeout=60)
 
     assert (running.returncode, said) == (141, b"")
+
+
+@pytest.mark.parametrize("option", ["--smp", "-smp"])
+def test_smp_is_the_number_of_cpus(
+    cli: Cli, image: Path, seen: list[RunOptions], option: str
+) -> None:
+    assert cli("run", image, option, "4", "--vmm", "bare").exit_code == 0
+
+    assert seen[0].cpus == 4
+
+
+@pytest.mark.parametrize("count", ["0", "-1", "256", "300", "four", "1.5", ""])
+def test_a_number_of_cpus_that_no_machine_has_is_a_usage_error_in_one_line(
+    cli: Cli, image: Path, seen: list[RunOptions], count: str
+) -> None:
+    result = cli("run", image, "--smp", count)
+
+    assert result.exit_code == 2
+    assert result.stderr.count("\n") == 1
+    assert "--smp" in result.stderr
+    assert seen == []
+
+
+@pytest.mark.parametrize("style", ["ept", "shadow"])
+def test_several_cpus_under_a_vmm_are_refused_in_one_line(
+    cli: Cli, image: Path, style: str
+) -> None:
+    result = cli("run", image, "--smp", "2", "--vmm", style)
+
+    assert result.exit_code == 2
+    assert result.stderr == (
+        "vtx: error: --smp 2: a VM has one CPU; more run under --vmm bare only\n"
+    )
+
+
+def test_a_trace_of_several_cpus_says_how_many(
+    cli: Cli, image: Path, seen: list[RunOptions], tmp_path: Path
+) -> None:
+    for count in ("1", "3"):
+        assert cli("run", image, "--smp", count, "--trace", tmp_path / count).exit_code == 0
+
+    with open_trace(tmp_path / "3") as trace:
+        assert (trace.header.cpus, trace.header.style) == (3, "bare")
+    assert b"cpus" not in (tmp_path / "1").read_bytes()

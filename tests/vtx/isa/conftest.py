@@ -15,10 +15,10 @@ from vtx.isa.key import current_key
 from vtx.isa.program import Service
 from vtx.machine.built import features_of
 from vtx.machine.bus import Bus
-from vtx.machine.computer import reset_cpu
 from vtx.machine.cpu import EXIT, FAULT, OK, SOFTWARE_EVENT, Cpu
 from vtx.machine.loader.elf import read_elf
 from vtx.machine.memory import PhysicalMemory
+from vtx.machine.reset import reset_cpu
 
 GDT, IDT, TSS, HANDLERS, TABLES, CODE = 0x1000, 0x2000, 0x3000, 0x5000, 0x8000, 0x10000
 STACK, INNER_STACK, IST_STACK, USER_STACK = 0x20000, 0x30000, 0x38000, 0x28000

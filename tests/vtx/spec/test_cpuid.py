@@ -94,3 +94,11 @@ def test_a_leaf_past_the_last_answers_as_the_last_basic_one():
 def test_an_unknown_feature_is_refused():
     with pytest.raises(spec.SpecError, match="did you mean SMEP"):
         spec.cpuid_words({"SMEPP"}, "haswell")
+
+
+def test_every_word_fits_a_register_however_many_cpus_there_are():
+    for cpus in (1, 2, 64, 65, 255):
+        words = spec.cpuid_words(HASWELL.features, "haswell", cpus=cpus, apic_id=cpus - 1)
+        assert all(0 <= word < 1 << 32 for leaf in words.values() for word in leaf)
+        assert words[4, 0][0] >> 26 == min(63, (1 << (cpus - 1).bit_length()) - 1)
+        assert words[0xB, 1][1] == cpus

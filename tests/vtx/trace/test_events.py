@@ -33,6 +33,7 @@ def test_kinds_have_the_names_that_files_use() -> None:
         "note",
         "end",
         "probe",
+        "startup",
     ]
     assert kind(Note(retired=1, text="x")) == "note"
 

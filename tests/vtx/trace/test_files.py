@@ -21,6 +21,7 @@ from vtx.trace import (
     Module,
     Note,
     Probe,
+    Startup,
     TraceError,
     TraceReader,
     TraceWriter,
@@ -63,6 +64,8 @@ EVENTS: tuple[Event, ...] = (
     Interrupt(retired=20, vector=0x20, how="injected"),
     Note(retired=21, text="two\nlines"),
     Probe(retired=22, rip=0xFFFF_8000_0000_2000, symbol="fork", cr3=0x10_5000),
+    Startup(retired=23, how="init", vcpu=1),
+    Startup(retired=23, how="startup", vcpu=1, vector=0x9A),
     End(retired=30, ended="power_off", exit_status=0, memory_sha256="2" * 64),
 )
 FORMS = pytest.mark.parametrize("suffix", [".jsonl", ".vtxb"])
@@ -110,6 +113,13 @@ events = (
     )
     | st.builds(Note, retired=words, text=names)
     | st.builds(Probe, retired=words, rip=words, symbol=names, cr3=words, vcpu=words)
+    | st.builds(
+        Startup,
+        retired=words,
+        how=st.sampled_from(["init", "startup"]),
+        vcpu=words,
+        vector=words,
+    )
     | st.builds(End, retired=words, ended=names, exit_status=words, memory_sha256=names)
 )
 
@@ -199,8 +209,8 @@ def test_a_trace_cut_in_its_header_is_refused_in_one_line(compact: bool) -> None
 def test_what_a_cut_trace_lacks_is_said() -> None:
     whole = trace_bytes(EVENTS, False)
 
-    assert read(whole[:-5])[1] == "t is cut short after event 5"
-    assert read(whole[: whole.rindex(b"\n", 0, -1) + 1])[1] == "t has no end event after event 5"
+    assert read(whole[:-5])[1] == "t is cut short after event 7"
+    assert read(whole[: whole.rindex(b"\n", 0, -1) + 1])[1] == "t has no end event after event 7"
 
 
 @given(st.data(), st.booleans())

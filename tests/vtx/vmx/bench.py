@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 from vtx.engine.choice import make_engine
 from vtx.engine.run import Ended, Runner
 from vtx.isa.layout import SLOTS
-from vtx.machine.built import features_of
+from vtx.machine.built import cr4_allowed, features_of
 from vtx.machine.bus import Bus
-from vtx.machine.computer import cr4_allowed
 from vtx.machine.cpu import Cpu
 from vtx.machine.memory import PhysicalMemory
 from vtx.spec import MSRS, control, profiles

@@ -62,6 +62,15 @@ class LocalApic:
         self.timer = LapicTimer()
         self.timer.tsc_offset = self.tsc_offset
 
+    def initialize(self) -> None:
+        """The CPU takes INIT: everything as after reset but IA32_APIC_BASE and the IDs. What is
+        logical in x2APIC mode follows from the ID."""
+        apic_id, ldr = self.apic_id, self.ldr
+        self._reset_registers()
+        self.apic_id = apic_id
+        if self.x2apic:
+            self.ldr = ldr
+
     # --- modes ----------------------------------------------------------------------------
 
     @property

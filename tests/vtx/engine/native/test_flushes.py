@@ -10,9 +10,9 @@ from vtx.engine.choice import make_engine, native_problem
 from vtx.engine.reference import Reference
 from vtx.machine.built import features_of
 from vtx.machine.bus import Bus
-from vtx.machine.computer import reset_cpu
 from vtx.machine.cpu import Cpu
 from vtx.machine.memory import PhysicalMemory
+from vtx.machine.reset import reset_cpu
 from vtx.machine.tlb import PRIVILEGES, AddressSpace, Tag, Tlb
 
 SINGLE = 1

@@ -63,3 +63,31 @@ def test_init_and_startup_are_told_to_the_cpu(cpus):
         cpus[0][reg.ICR_HIGH] = 1 << 24
         cpus[0][reg.ICR_LOW] = icr
     assert seen == ["init", 0x08]
+
+
+def test_init_resets_an_apic_but_for_its_identity(cpus):
+    cpu = cpus[1]
+    cpu[reg.ID] = 5 << 24
+    cpu[reg.LDR] = 1 << 24
+    cpu[reg.TPR] = 0x40
+    cpu[reg.LVT_TIMER] = 0x20
+    cpu[reg.INITIAL_COUNT] = 1000
+    cpu.bus.send(InterruptMessage(0x55, DeliveryMode.FIXED))
+    cpu.apic.initialize()
+
+    assert cpu[reg.ID] == 5 << 24
+    assert (cpu[reg.LDR], cpu[reg.TPR], cpu[reg.IRR + 2]) == (0, 0, 0)
+    assert cpu[reg.LVT_TIMER] == reg.LVT_MASKED
+    assert (cpu[reg.SVR], cpu[reg.INITIAL_COUNT]) == (0xFF, 0)
+    assert cpu.apic.enabled and cpu.apic.next_event() is None
+
+
+def test_init_leaves_an_apic_in_x2apic_mode_with_its_logical_id(cpus):
+    apic = cpus[1].apic
+    assert apic.write_msr(reg.IA32_APIC_BASE, 0xFEE00C00)
+    ldr = apic.read_msr(reg.X2APIC_FIRST_MSR + reg.LDR)
+    apic.initialize()
+
+    assert apic.x2apic
+    assert apic.read_msr(reg.X2APIC_FIRST_MSR + reg.LDR) == ldr == 2
+    assert apic.read_msr(reg.X2APIC_FIRST_MSR + reg.ID) == 1
