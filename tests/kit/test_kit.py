@@ -60,6 +60,7 @@ def test_a_vmcs_breaks_exactly_this_rule(rule: str) -> None:
 
 @QUICK_ENGINES
 @EVERY_RULE
+@pytest.mark.covers("exit.ENTRY_FAIL_GUEST_STATE")
 def test_a_broken_rule_fails_vm_entry_as_its_stage_demands(engine: str, rule: str) -> None:
     pair = pairs()[rule]
     found = report(pair.broken, engine, entry_cases())

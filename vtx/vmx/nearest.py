@@ -37,6 +37,24 @@ def nearest(
     return _Search(rule, values, memory, harm).found()
 
 
+def candidates(rule: Predicate, values: Mapping[str, int], name: str) -> tuple[int, ...]:
+    """Values of the field `name` worth a try, without the one it has, in no particular order."""
+    width, value = rule.inputs[name], values.get(name, 0)
+    full = (1 << width) - 1
+    constants = sorted(number & full for number in rule.constants)
+    found = {value ^ 1 << n for n in range(width)}
+    for n in range(width):
+        low = (1 << n) - 1
+        found |= {value & low, (value | ~low) & full, value & ~low, (value | low) + 1 & full}
+    for number in constants:
+        found |= {number, value & number, value & ~number, value | number, number + 1 & full}
+    found |= {(value | must) & may for must, may in product(constants, repeat=2)}
+    for other in rule.inputs:
+        for shift in (0, *(number for number in constants if number < width)):
+            found.add(values.get(other, 0) << shift & full)
+    return tuple(sorted(found - {value}))
+
+
 class _Search:
     """One broken rule on one set of values."""
 
@@ -84,7 +102,7 @@ class _Search:
     def _alone(self, name: str) -> Iterator[int]:
         """The values of one field that mend the rule: nearest in bits, nearest as a number."""
         present = self._present(name)
-        passing = [v for v in self._candidates(name, present) if self._passes({name: v})]
+        passing = [v for v in candidates(self._rule, self._values, name) if self._passes({name: v})]
         if not passing:
             return
         few_bits = self._few_bits(name, self._harmless(name, passing), {})
@@ -105,27 +123,6 @@ class _Search:
             if harm == 0:
                 break
         return best
-
-    def _candidates(self, name: str, value: int) -> dict[int, None]:
-        """Values worth a try, without the present one, in no particular order."""
-        width = self._rule.inputs[name]
-        full = (1 << width) - 1
-        constants = sorted(number & full for number in self._rule.constants)
-        found = dict.fromkeys((value ^ 1 << n for n in range(width)), None)
-        for n in range(width):
-            low = (1 << n) - 1
-            for made in (value & low, value | full & ~low, value & ~low, (value | low) + 1):
-                found[made & full] = None
-        for number in constants:
-            for made in (number, value & number, value & ~number, value | number, number + 1):
-                found[made & full] = None
-        for must, may in product(constants, repeat=2):
-            found[(value | must) & may] = None
-        for other in self._rule.inputs:
-            for shift in (0, *(number for number in constants if number < width)):
-                found[self._present(other) << shift & full] = None
-        found.pop(value, None)
-        return found
 
     def _few_bits(self, name: str, value: int, others: Changes) -> int:
         """`value` with every changed bit put back that neither this rule nor another needs."""
@@ -177,7 +174,7 @@ class _Search:
         better = [
             {name: value}
             for name in self._fields
-            for value in self._candidates(name, now.get(name, 0))
+            for value in candidates(self._rule, now, name)
             if self._rule.conjuncts_held({**now, name: value}, self._memory) > held
         ]
         if not better:
