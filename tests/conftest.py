@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 import asm
+from tests import covering
 
 GUESTS = Path(__file__).parents[1] / "guests"
 INCLUDE = [GUESTS / "include"]
@@ -29,6 +30,16 @@ def pytest_configure() -> None:
         directory = os.environ[CACHE_VARIABLE] = tempfile.mkdtemp(prefix="vtx-tests-")
         # Not when the session ends: caches are written when the process ends, before this.
         atexit.register(shutil.rmtree, directory, ignore_errors=True)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(covering.OPTION, help="write which test covers which row to this file")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    covering.check_marks(items)
+    if path := config.getoption(covering.OPTION):
+        covering.write_marks(items, Path(path))
 
 
 @cache

@@ -30,6 +30,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "compare": ("vtx.cli.compare", "Run a guest in several styles; do they end in the same state?"),
     "asm": ("vtx.cli.asm", "Assemble Intel-syntax source to ELF."),
     "trace": ("vtx.cli.trace", "Read traces: stat, show, diff."),
+    "explain": ("vtx.cli.explain", "Say which VM-entry rules a VMCS breaks, and what would pass."),
     "spec": ("vtx.cli.spec", "Say what a field, exit, control, MSR or check is."),
     "bench": ("vtx.cli.bench", "Measure how fast guests run on this host."),
     "doctor": ("vtx.cli.doctor", "Show what vtx finds on this machine."),

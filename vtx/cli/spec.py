@@ -8,6 +8,7 @@ from typing import Any
 import click
 import msgspec
 
+from vtx.cli.conformance import conformance
 from vtx.cli.errors import InputError, as_input_errors
 
 
@@ -122,3 +123,4 @@ def _add_all() -> None:
 
 
 _add_all()
+spec.add_command(conformance)

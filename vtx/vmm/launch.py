@@ -233,6 +233,9 @@ def finish(
     notes = list(launched.notes)
     if session.problem is not None:
         notes.append(f"some code runs slowly: {session.problem}")
+    if isinstance(session, BareSession) and ending.how != "power_off":
+        failed = session.failed_entry()
+        notes += [failed] if failed else []
     shadow = getattr(session, "shadow_statistics", lambda: None)()
     walks = getattr(session, "walks", None)
     return RunResult(

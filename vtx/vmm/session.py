@@ -19,6 +19,7 @@ from vtx.machine.platform import Platform
 from vtx.machine.state import State
 from vtx.trace import Event, Interrupt
 from vtx.vmm.ending import Ending, requested
+from vtx.vmm.explain import explain_root_failure
 from vtx.vmm.probing import probe_bare, resolve_probes
 
 _HASH_CHUNK = 1 << 20
@@ -186,3 +187,7 @@ class BareSession(MachineSession):
     @property
     def problem(self) -> str | None:
         return self.engine.problem
+
+    def failed_entry(self) -> str | None:
+        """One line if the guest is a VMM whose last VM entry failed: which rule refused it."""
+        return explain_root_failure(self.computer, self.engine)

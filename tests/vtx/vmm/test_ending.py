@@ -161,6 +161,7 @@ def test_a_vm_entry_that_fails_is_one_line_with_the_broken_rule_and_its_field(
 
     assert (ending.how, ending.exit_status) == ("entry_failed", 6)
     assert told in ending.message
+    assert "; it would pass with " in ending.message
     assert ending.message.startswith("VM entry failed: ")
     assert "\n" not in ending.message
 

@@ -211,10 +211,14 @@ BROKEN: list[tuple[str, dict[str, int]]] = [
 """A rule, and what to change in a legal VMCS so that it is the first one broken."""
 
 IDS = [f"{rule}-{n}" for n, (rule, _) in enumerate(BROKEN)]
+COVERING = [
+    pytest.param(rule, change, id=id, marks=pytest.mark.covers(f"check.{rule}"))
+    for (rule, change), id in zip(BROKEN, IDS, strict=True)
+]
 
 
 @EVERY_ENGINE
-@pytest.mark.parametrize(("rule", "change"), BROKEN, ids=IDS)
+@pytest.mark.parametrize(("rule", "change"), COVERING)
 def test_a_broken_rule_gives_its_result(engine: str, rule: str, change: dict[str, int]) -> None:
     bench = Bench(engine, fields=change)
     row = entry_check(rule)
@@ -277,7 +281,13 @@ NEVER_FIRST: list[tuple[str, dict[str, int]]] = [
 """Rules that another CPU mode or another broken rule goes with."""
 
 
-@pytest.mark.parametrize(("rule", "change"), NEVER_FIRST, ids=[rule for rule, _ in NEVER_FIRST])
+@pytest.mark.parametrize(
+    ("rule", "change"),
+    [
+        pytest.param(rule, change, id=rule, marks=pytest.mark.covers(f"check.{rule}"))
+        for rule, change in NEVER_FIRST
+    ],
+)
 def test_a_rule_broken_among_others_is_explained(rule: str, change: dict[str, int]) -> None:
     values = {**legal_fields(), "efer": 0x500, "vmcs_pointer": VMCS, **change}
     memory = {0x9000: REVISION | 1 << 31}

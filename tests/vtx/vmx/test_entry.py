@@ -102,6 +102,7 @@ def test_an_unrestricted_guest_runs_without_paging_and_without_protection(
 
 
 @EVERY_ENGINE
+@pytest.mark.covers("control.exit.HOST_ADDRESS_SPACE_SIZE")
 def test_a_32_bit_host_gets_a_32_bit_code_segment_back(engine: str) -> None:
     fields = {**GUEST_32, "VMEXIT_CONTROLS": controls("exit"), "HOST_CR4": 0x2000}
     bench = Bench(engine, guest=VMCALL, fields=fields | {"GUEST_CR0": 0x31})

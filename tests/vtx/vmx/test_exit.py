@@ -184,6 +184,11 @@ def _run_with(bench: Bench, source: Source) -> int:
 
 @EVERY_ENGINE
 @pytest.mark.parametrize("acknowledge", [True, False])
+@pytest.mark.covers(
+    "exit.EXTERNAL_INTERRUPT",
+    "control.pin.EXTERNAL_INTERRUPT_EXITING",
+    "control.exit.ACK_INTERRUPT_ON_EXIT",
+)
 def test_an_external_interrupt_exits_even_with_if_clear(engine: str, acknowledge: bool) -> None:
     extra = ("ACK_INTERRUPT_ON_EXIT",) if acknowledge else ()
     fields = {
@@ -198,6 +203,7 @@ def test_an_external_interrupt_exits_even_with_if_clear(engine: str, acknowledge
 
 
 @EVERY_ENGINE
+@pytest.mark.covers("control.pin.NMI_EXITING")
 def test_an_nmi_exit_leaves_the_host_blocked_and_the_guest_not(engine: str) -> None:
     bench = Bench(engine, guest=NOP, fields={"PINBASED_CONTROLS": controls("pin", "NMI_EXITING")})
     assert _run_with(bench, Source(nmi=True)) == EXITS.EXCEPTION_OR_NMI

@@ -54,6 +54,7 @@ def test_vmxon_to_vmread_by_instructions_alone(engine: str) -> None:
 
 
 @EVERY_ENGINE
+@pytest.mark.covers("check.basic.current-vmcs")
 def test_without_a_current_vmcs_field_access_and_entry_fail_invalid(engine: str) -> None:
     bench = Bench(engine)
     bench.state.write("vmcs_pointer", NO_VMCS)
@@ -108,6 +109,7 @@ def test_vmwrite_of_exit_information_is_error_13(engine: str) -> None:
 
 
 @EVERY_ENGINE
+@pytest.mark.covers("check.basic.vmlaunch-clear", "check.basic.vmresume-launched")
 def test_launch_state_decides_between_vmlaunch_and_vmresume(engine: str) -> None:
     bench = Bench(engine, guest=VMCALL)
     bench.host(VMRESUME, 1)
@@ -193,6 +195,7 @@ def test_good_invalidations_succeed(engine: str) -> None:
         (VMCALL, EXITS.VMCALL, 0, 0),
     ],
 )  # fmt: skip
+@pytest.mark.covers("check.before.root-operation")
 def test_in_a_guest_every_vmx_instruction_exits(
     engine: str, code: bytes, reason: int, qualification: int, info: int
 ) -> None:
@@ -255,6 +258,7 @@ def test_vmxon_of_a_region_without_the_revision_fails_invalid(engine: str) -> No
 
 
 @EVERY_ENGINE
+@pytest.mark.covers("check.before.vmx-operation")
 def test_vmx_instructions_are_undefined_outside_vmx_operation(engine: str) -> None:
     for code in (VMCALL, VMLAUNCH, VMXOFF, VMREAD_RBX_RAX, VMCLEAR_RSI, INVEPT_RAX_RSI):
         bench = Bench(engine, start=False)
