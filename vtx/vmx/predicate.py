@@ -62,8 +62,8 @@ class _UnknownView:
     def state(self, slot: str) -> Value:
         return self._input(slot, 64)
 
-    def load(self, width: int, hpa: Value) -> Value:
-        return self.b.load_physical(width, hpa)
+    def load(self, width: int, hpa: Value, when: Value) -> Value:
+        return self.b.emit1(Prim.PLOAD, width, (hpa, when))  # `_run` looks at `when`
 
 
 _Step = tuple[int, Callable[..., int], int, int, tuple[int, ...]]
@@ -112,14 +112,15 @@ class Predicate:
             temps[to] = values.get(name, 0) & mask
         for to, meaning, width, mask, args in self._steps:
             if meaning is _load:
-                temps[to] = memory(width, temps[args[0]])
+                place, wanted = args
+                temps[to] = memory(width, temps[place]) if temps[wanted] else 0
             else:
                 temps[to] = meaning(width, *[temps[temp] for temp in args]) & mask
         return temps
 
 
 def _load(width: int, hpa: int) -> int:
-    """Stands for a load; `Predicate` asks the memory it was given."""
+    """Stands for a load (address, whether it is wanted); `Predicate` asks its own memory."""
     raise NotImplementedError
 
 
