@@ -6,7 +6,7 @@ one answers CPUID.
 
 from vtx.engine.native.context import CPUID_ENTRIES, TAG_ENTRIES
 from vtx.engine.native.numbering import SERVICES
-from vtx.engine.native.routines import declaration
+from vtx.engine.native.routines import copy_text
 from vtx.engine.native.second_level import HASH, field
 from vtx.isa.program import Service
 
@@ -158,4 +158,4 @@ def cpuid_index(leaf: int, subleaf: int) -> int:
 
 def context_text() -> str:
     """The module of services, which every routine may call."""
-    return "\n".join([declaration("native_tag"), _CONTEXT, _CPUID, _EACH])
+    return "\n".join([copy_text("native_tag"), _CONTEXT, _CPUID, _EACH])
