@@ -124,9 +124,11 @@ class Cpu:
             space.global_pages.add(page)
         if fetch:
             space.fetch[n][page] = host
-        elif not write:
-            space.reads[n][page] = host
-        elif host in self.code.pages:
+            return
+        space.reads[n][page] = host  # whoever may write may read
+        if not write:
+            return
+        if host in self.code.pages:
             space.writes[n].pop(page, None)
             space.guarded[n][page] = host
         else:

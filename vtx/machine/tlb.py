@@ -2,8 +2,8 @@
 
 Translations are kept per address-space tag (VPID, PCID, EPT root) and per kind of access, so a
 hit needs no check: a page is in the write map only once its dirty flag is set and its rights
-allow the write. It belongs to the machine: both readers of the algebra use this one. It does
-not know how translations are made.
+allow the write. It is in the read map then, too. It belongs to the machine: both readers of the
+algebra use this one. It does not know how translations are made.
 Source: SDM 3A, Caching Translation Information; SDM 3C, Caching Translation Information.
 """
 

@@ -1,17 +1,16 @@
 """The checks of VM entry as routines, generated from the registry of predicates.
 
 Each says which rule is the first one broken; what follows from that is VM entry's business. The
-rules of a group stand in two routines. What a VM exit or an injected event changes again and
-again, and what memory holds, is looked at by the *moving* rules. The *steady* ones are a function
-of the other fields and of the CPU's state: an executor may keep the result for as long as all of
-these are the same. Which rule is which follows from the bits that its expression looks at.
+rules of a group stand in two routines. What hardly stays the same for two entries, and what memory
+holds, is looked at by the *moving* rules. The *steady* ones are a function of the other fields and
+of the CPU's state: an executor may keep the result for as long as all that they look at is the
+same. Which rule is which follows from its expression.
 """
 
 from collections.abc import Iterable
 from functools import cache
 
 from vtx.isa.builder import Builder, Value, routine_
-from vtx.isa.demand import demanded_bits
 from vtx.isa.primitives import Prim
 from vtx.vmx.checks import Check, VmcsView, checks
 
@@ -19,27 +18,18 @@ CONTROL_GROUPS = ("control", "exit-control", "entry-control")
 HOLDS = 0
 """Result where no rule is broken; else the broken rule's `order` in spec."""
 
-_EVERY = (1 << 64) - 1
-_VM = 1 << 17
-MOVING = {
-    "GUEST_RIP": _EVERY, "GUEST_RSP": _EVERY, "GUEST_RFLAGS": _EVERY & ~_VM,
-    "GUEST_INTERRUPTIBILITY_STATE": _EVERY, "GUEST_ACTIVITY_STATE": _EVERY,
-    "GUEST_PENDING_DBG_EXCEPTIONS": _EVERY, "VMENTRY_INTERRUPTION_INFO": _EVERY,
-    "VMENTRY_EXCEPTION_ERROR_CODE": _EVERY, "VMENTRY_INSTRUCTION_LENGTH": _EVERY,
-}  # fmt: skip
-"""Fields that differ from one VM entry to the next -> their bits that do."""
+MOVING = frozenset({"GUEST_RIP"})
+"""Fields that differ from nearly every VM entry to the next. Of what else a VM exit changes the
+rules look at few bits: of RFLAGS, say, not at the arithmetic flags."""
 
 
 @cache
 def is_steady(rule: Check) -> bool:
     """The rule looks neither at what moves nor at memory outside the VMCS."""
-    b = Builder(rule.id)
-    view = VmcsView(b)
-    b.return_(rule.predicate(view))
-    demanded = demanded_bits(b.ops)
+    view = VmcsView(b := Builder(rule.id))
+    rule.predicate(view)
     loads = sum(op.prim is Prim.PLOAD for op in b.ops)
-    moves = any(demanded.get(view[name].temp, 0) & MOVING.get(name, 0) for name in view.fields)
-    return loads == len(view.fields) and not moves
+    return loads == len(view.fields) and not view.fields.keys() & MOVING
 
 
 def _write_checks(b: Builder, rules: Iterable[Check]) -> None:

@@ -163,10 +163,9 @@ def test_the_first_of_two_broken_rules_is_told(engine: str) -> None:
 
 
 def test_most_rules_are_steady() -> None:
-    """What a plain exit changes is seen by few rules, and segments are not among them."""
     reachable = [rule for rule in checks() if rule.reachable]
-    assert len([rule for rule in reachable if not is_steady(rule)]) < len(reachable) / 3
-    assert is_steady(next(rule for rule in reachable if rule.id == "guest.cs-type"))
+    moving = {rule.id for rule in reachable if not is_steady(rule)}
+    assert {"guest.rip-canonical", "guest.pdpte-reserved", "control.tpr-threshold-vtpr"} <= moving
+    assert len(moving) < len(reachable) / 10
     for rule in reachable:
-        if is_steady(rule):
-            assert set(rule.fields) & MOVING.keys() <= {"GUEST_RFLAGS"}
+        assert rule.id in moving or not MOVING & set(rule.fields)

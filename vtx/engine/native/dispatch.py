@@ -25,12 +25,14 @@ from vtx.engine.native.context import (
     LEFT_SOFTWARE_EVENT,
     SINGLE_ENTRIES,
 )
-from vtx.engine.native.routines import declaration
+from vtx.engine.native.routines import copy_text, declaration
 from vtx.engine.native.second_level import HASH
 from vtx.isa.layout import SLOTS
 from vtx.spec.registers import RFLAGS
 
 ROUTINES = ("deliver_fault", "deliver_software_event", "vm_exit", "native_key", "native_quiet")
+_TAKEN_IN = ("native_key", "native_quiet")
+"""Those that are run each time and call nothing."""
 BLOCK_SHIFT = 64 - (BLOCK_ENTRIES.bit_length() - 1)
 """(instruction pointer ^ host address of its page) * HASH, shifted so, is a block's index."""
 DIRECTORY_SHIFT = 64 - (DIRECTORY_ENTRIES.bit_length() - 1)
@@ -332,7 +334,9 @@ out:
 
 def dispatch_text() -> str:
     """The module of everything here, but for declarations and metadata."""
-    callees = "".join(declaration(name) for name in ROUTINES)
+    callees = "\n".join(
+        copy_text(name) if name in _TAKEN_IN else declaration(name) for name in ROUTINES
+    )
     return "\n".join(
         [
             "declare i64 @enter(ptr)\ndeclare i64 @fetch_page(ptr, i64, i64)",

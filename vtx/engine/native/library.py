@@ -15,7 +15,6 @@ from vtx.engine.native.dispatch import dispatch_text
 from vtx.engine.native.guest_run import ROUTINES as GUEST_RUN
 from vtx.engine.native.guest_run import guest_run_text
 from vtx.engine.native.kept import kept
-from vtx.engine.native.lower import called
 from vtx.engine.native.native_calls import context_text
 from vtx.engine.native.objects import (
     Function,
@@ -28,7 +27,7 @@ from vtx.engine.native.page_code import FUNCTIONS, VISIBLE
 from vtx.engine.native.plans import symbol_numbers
 from vtx.engine.native.relocate import RelocationError, link, unresolved
 from vtx.engine.native.remembered import REMEMBERED, remembered_text
-from vtx.engine.native.routines import RoutineBody, declaration, entry_text
+from vtx.engine.native.routines import RoutineBody, callees_text, entry_text
 from vtx.engine.native.runtime import runtime_text
 from vtx.engine.native.stencil import module_head
 from vtx.engine.native.text import METADATA
@@ -165,9 +164,8 @@ def _outlives(name: str) -> bool:
 
 
 def _routine_text(name: str) -> str:
-    declarations = (declaration(callee) for callee in called(routine(name).ops))
     text = remembered_text(name) if name in REMEMBERED else RoutineBody(name).text()
-    return "\n".join([module_head(set(), set()), *declarations, text, METADATA])
+    return "\n".join([module_head(set(), set()), callees_text(routine(name).ops), text, METADATA])
 
 
 def _module_fields(code: ObjectCode) -> tuple[Any, ...]:

@@ -5,7 +5,7 @@ One makes the address space of the present tag the current one, one answers CPUI
 
 from vtx.engine.native.context import CPUID_ENTRIES, TAG_ENTRIES
 from vtx.engine.native.numbering import SERVICES
-from vtx.engine.native.routines import declaration
+from vtx.engine.native.routines import copy_text
 from vtx.engine.native.second_level import HASH, field
 from vtx.isa.program import Service
 
@@ -108,4 +108,4 @@ def cpuid_index(leaf: int, subleaf: int) -> int:
 
 def context_text() -> str:
     """The module of services, which every routine may call."""
-    return "\n".join([declaration("native_tag"), _CONTEXT, _CPUID])
+    return "\n".join([copy_text("native_tag"), _CONTEXT, _CPUID])

@@ -9,13 +9,14 @@ from functools import cache
 from typing import NamedTuple
 
 from vtx.engine.native.context import CONTEXT, LEFT_BY_MEMORY
-from vtx.engine.native.lower import Body, result_type
+from vtx.engine.native.lower import Body, called, result_type
 from vtx.engine.native.numbering import WALK_LEVELS
 from vtx.engine.native.text import LIKELY, UNLIKELY, Text
 from vtx.isa.flags import lower
 from vtx.isa.layout import SLOTS
 from vtx.isa.primitives import Prim
 from vtx.isa.program import Op, routine
+from vtx.vmx.entry_checks import STEADY
 
 
 def signature(name: str, named: bool, label: str = "routine_") -> str:
@@ -48,6 +49,30 @@ class _Way(NamedTuple):
     """Labels: it is not plain RAM; behind the access."""
 
 
+_SMALL = 400
+"""Ops of a routine that callers may take into themselves."""
+
+
+def callees_text(ops: Sequence[Op]) -> str:
+    """The routines that ops call, for a module that calls them: small ones with their bodies."""
+    texts = dict[str, str]()
+    waiting = called(ops)
+    while waiting:
+        name = waiting.pop()
+        if name not in texts:
+            program = routine(name)
+            texts[name] = declaration(name)
+            if len(program.ops) <= _SMALL and name not in STEADY:
+                texts[name] = copy_text(name)
+                waiting.extend(called(program.ops))
+    return "\n".join(texts.values())
+
+
+def copy_text(name: str) -> str:
+    """The routine again, for a module whose functions may take it into themselves."""
+    return RoutineBody(name).text(linkage="available_externally")
+
+
 class RoutineBody(Body):
     """Writes one routine."""
 
@@ -61,7 +86,7 @@ class RoutineBody(Body):
         for n, width in enumerate(self._program.params):
             self.define(n, f"%a{n}", width)
 
-    def text(self, label: str = "routine_") -> str:
+    def text(self, label: str = "routine_", linkage: str = "") -> str:
         """The function's definition."""
         self.keep_translations(self._program.ops)
         if self._fields:

@@ -142,14 +142,16 @@ define internal void @fill(ptr %t, i64 %gva, i64 %how, i64 %hva) nounwind {{
   %same = icmp eq i64 %old, %distance
   %own = icmp eq i64 %tag, %page
   %keep = and i1 %same, %own
-  %other = select i1 %keep, i64 %tag, i64 {NO_TAG}
+  %writes = icmp ne i64 %write, 0
+  %kept = select i1 %keep, i64 %tag, i64 {NO_TAG}
+  %other = select i1 %writes, i64 %page, i64 %kept
   store i64 %other, ptr %tp
   store i64 %distance, ptr %dp
   store i64 %page, ptr %mp
   ret void
 }}
 """
-"""Let stencils find a page."""
+"""Let stencils find a page; one that is found for writing is found for reading."""
 
 _CACHED = """
 define internal i64 @cached(ptr %s, ptr %t, i64 %gva, i64 %how) nounwind {

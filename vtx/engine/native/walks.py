@@ -166,6 +166,9 @@ put:
   %place = add i64 %field, 8
   %hp = getelementptr i8, ptr %e, i64 %place
   %before = load i64, ptr %hp
+  %rp = getelementptr i8, ptr %e, i64 8
+  %read = load i64, ptr %rp
+  store i64 %hva, ptr %rp
   %fp = getelementptr i8, ptr %e, i64 24
   %f = load i64, ptr %fp
   %f1 = or i64 %f, %flags
@@ -195,7 +198,11 @@ quickly:
 entered:
   %had = icmp ne i64 %before, 0
   %other = icmp ne i64 %before, %hva
-  %moved = and i1 %had, %other
+  %w_moved = and i1 %had, %other
+  %r_had = icmp ne i64 %read, 0
+  %r_other = icmp ne i64 %read, %hva
+  %r_moved = and i1 %r_had, %r_other
+  %moved = or i1 %w_moved, %r_moved
   br i1 %moved, label %drop, label %out, !prof !1
 drop:
   call void @drop_ranges(ptr %t)
@@ -204,7 +211,7 @@ out:
   ret void
 }}
 """  # noqa: E501
-"""Count a walk, and enter what it found."""
+"""Count a walk, and enter what it found. Whoever may write may read."""
 
 _PAGES = f"""
 define internal {{ i64, i64 }} @pages(ptr %s, i64 %gva, i64 %how, i64 %bytes) nounwind {{

@@ -69,6 +69,25 @@ def test_a_loop_over_pages_that_collide_in_the_first_level_misses_once_each(
     assert few == many
 
 
+def test_a_page_that_was_written_is_read_without_another_walk(launched: Launch) -> None:
+    write = "mov dword ptr [0x40000000], 0x111\n"
+    alone = counted(launched, write + "jmp finish\n")
+    both = counted(launched, write + "mov eax, [0x40000000]\n" * 3 + "jmp finish\n")
+    assert alone == both
+
+
+def test_a_page_that_moved_is_read_where_it_was_written(same: Same) -> None:
+    registers = same(PAGES + """
+        mov r13d, [0x40000000]          # in the TLB for reading
+        mov [0x301000], r9
+        mov dword ptr [0x40000000], 0x333
+        mov ebx, [0x40000000]
+        mov ecx, [0x40001000]
+    """).registers  # fmt: skip
+    assert registers["rbx"] in (0x111, 0x333)
+    assert registers["rcx"] in (0x222, 0x333)
+
+
 def test_what_is_cached_stays_until_it_is_flushed(same: Same) -> None:
     registers = same(PAGES + """
         mov r13d, [0x40000000]
