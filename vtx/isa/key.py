@@ -75,6 +75,27 @@ def _is_flat(state: Words, base: int, limit: int, ar: int, code: bool) -> bool:
 
 def current_key(state: Words) -> Key:
     """The key that belongs to a CPU's present state words."""
+    efer, code = state[_EFER], state[_CS_AR]
+    if not (efer & EFER_LMA and code & AR_L):
+        return _present_key(state)
+    # In 64-bit code these alone decide; most keys are asked for again and again.
+    decisive = (
+        state[_CR0] & (CR0_PE | CR0_AM), state[_RFLAGS] & (RFLAGS_VM | RFLAGS_AC),
+        state[_SS_AR], state[_CR4] & CR4_SMAP, state[_VMX],
+    )  # fmt: skip
+    key = _KNOWN.get(decisive)
+    if key is None:
+        if len(_KNOWN) >= _MOST_KNOWN:
+            _KNOWN.clear()
+        key = _KNOWN[decisive] = _present_key(state)
+    return key
+
+
+_KNOWN: dict[tuple[int, ...], Key] = {}
+_MOST_KNOWN = 256
+
+
+def _present_key(state: Words) -> Key:
     cr0, rflags = state[_CR0], state[_RFLAGS]
     protected = bool(cr0 & CR0_PE)
     v86 = bool(rflags & RFLAGS_VM) and protected

@@ -56,6 +56,8 @@ class Service(Enum):
     VMENTRY = ("vmentry", (), ())  # VM entry is complete
     VMEXIT = ("vmexit", (), ())  # a VM exit is complete
 
+    __hash__ = object.__hash__  # members are alone; looked up with every service
+
     def __init__(self, label: str, params: tuple[int, ...], results: tuple[int, ...]) -> None:
         self.label = label
         self.params = params

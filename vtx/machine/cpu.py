@@ -311,8 +311,9 @@ class Cpu:
             vpid = words[_VPID] if controls & ENABLE_VPID else 0
             eptp = words[_EPTP] & _PAGE if controls & ENABLE_EPT else 0
         pcid = words[_CR3] & 0xFFF if words[_CR4] & CR4_PCIDE and words[_CR0] & CR0_PG else 0
+        before = self.tlb.space
         self.tlb.switch((vpid, pcid, eptp))
-        if self.on_context is not None:
+        if self.on_context is not None and self.tlb.space is not before:
             self.on_context()
 
     def flush(self, kind: int, first: int, second: int) -> None:

@@ -46,8 +46,10 @@ class AddressSpace:
         self.global_pages.discard(page)
 
     def forget_all(self) -> None:
-        for pages in self.maps():
-            pages.clear()
+        for kind in (self.reads, self.writes, self.guarded, self.fetch):
+            for pages in kind:
+                if pages:
+                    pages.clear()
         self.global_pages.clear()
 
     def forget_local(self) -> None:

@@ -8,6 +8,7 @@ Sources: SDM 3C, VMX Support for Processor Virtualization; Handling of VM Exits.
 
 from collections.abc import Callable
 
+from vtx.isa.layout import SLOTS
 from vtx.spec import CONTROLS, MSRS
 from vtx.spec.registers import CR0, CR4, RFLAGS
 from vtx.vmm import exits
@@ -23,6 +24,10 @@ from vtx.vmm.probing import GuestProbes
 from vtx.vmm.vcpu import ControlRegisters, Vcpu
 from vtx.vmm.vm import VirtualMachine
 
+_CR0, _CR3, _CR4, _EFER = (SLOTS[name] for name in ("cr0", "cr3", "cr4", "efer"))
+_ACTIVITY, _PENDING, _TSC_ADJUST = (
+    SLOTS[name] for name in ("activity", "pending_debug", "tsc_adjust")
+)
 CR4_VMXE = CR4.VMXE
 RFLAGS_RF = RFLAGS.RF
 TIMER_MOST = 0xFFFF_FFFF
@@ -33,13 +38,13 @@ _EXIT_FIELDS = (
     "EXIT_REASON", "EXIT_QUALIFICATION", "EXIT_INSTRUCTION_LENGTH", "EXIT_INSTRUCTION_INFO",
     "GUEST_RIP", "GUEST_LINEAR_ADDRESS", "EXIT_INTERRUPTION_INFO", "EXIT_INTERRUPTION_ERROR_CODE",
     "IDT_VECTORING_INFO", "IDT_VECTORING_ERROR_CODE",
+    "GUEST_PHYSICAL_ADDRESS",  # where there is EPT
 )  # fmt: skip
-_EPT_FIELDS = ("GUEST_PHYSICAL_ADDRESS",)
 _EXIT_VALUES = (
-    "qualification", "instruction_length", "instruction_info", "rip", "gla",
+    "reason", "qualification", "instruction_length", "instruction_info", "rip", "gla",
     "interruption_info", "interruption_error", "idt_vectoring_info", "idt_vectoring_error", "gpa",
 )  # fmt: skip
-"""What `Exit` calls the values of the fields behind the exit reason."""
+"""What `Exit` calls their values."""
 
 
 class Vmm:
@@ -75,12 +80,12 @@ class Vmm:
 
     def control_registers(self) -> ControlRegisters:
         """What the hardware's control registers must hold for the guest's present ones."""
-        state = self.vm.soft.state
+        words = self.vm.soft.words
         return ControlRegisters(
-            cr0=state.read("cr0") | CR0.NE | CR0.ET,
-            cr3=state.read("cr3"),
-            cr4=state.read("cr4") | CR4_VMXE,
-            efer=state.read("efer"),
+            cr0=words[_CR0] | CR0.NE | CR0.ET,
+            cr3=words[_CR3],
+            cr4=words[_CR4] | CR4_VMXE,
+            efer=words[_EFER],
             pdptes=self.vcpu.uses_pdptes,
         )
 
@@ -154,7 +159,7 @@ class Vmm:
         timer = room if due is None else min(room, max(0, due - self.vm.now))
         self.events.prepare(self.observer)
         self.port.vmwrite("PREEMPTION_TIMER_VALUE", min(timer, TIMER_MOST))
-        offset = self.vm.now + self.vm.soft.state.read("tsc_adjust") - self.port.now
+        offset = self.vm.now + self.vm.soft.words[_TSC_ADJUST] - self.port.now
         self.port.vmwrite("TSC_OFFSET", offset)
         before = self.port.retired
         if self.probes is not None:
@@ -170,16 +175,14 @@ class Vmm:
         self._handle(self._read_exit())
 
     def _read_exit(self) -> Exit:
-        reason, *values = self.port.vmread_all(_EXIT_FIELDS + _EPT_FIELDS * self.has_ept)
-        raw = dict(zip(_EXIT_VALUES, values, strict=False))
-        return Exit(
-            reason=reason & 0xFFFF,
-            failed_entry=bool(reason & exits.ENTRY_FAILURE),
-            gpa=raw.pop("gpa", 0),
-            now=self.vm.now,
-            retired=self.vm.retired,
-            **raw,
-        )
+        raw = self.port.vmread_all(_EXIT_FIELDS if self.has_ept else _EXIT_FIELDS[:-1])
+        values = dict(zip(_EXIT_VALUES, raw, strict=False))
+        reason = values["reason"]
+        values["reason"] = reason & 0xFFFF
+        values["failed_entry"] = bool(reason & exits.ENTRY_FAILURE)
+        values.setdefault("gpa", 0)
+        values["now"], values["retired"] = self.vm.now, self.vm.retired
+        return Exit.of(values)
 
     @property
     def has_ept(self) -> bool:
@@ -262,14 +265,14 @@ class Vmm:
 
     def after_completion(self) -> None:
         """Put the completing CPU's state back for the guest to go on with."""
-        state = self.vm.soft.state
-        activity = state.read("activity")
-        state.write("activity", 0)
+        state, words = self.vm.soft.state, self.vm.soft.words
+        activity = words[_ACTIVITY]
+        words[_ACTIVITY] = 0
         if activity == 2:
             rip = state.read("rip")
             state.rflags &= ~RFLAGS_RF  # see handle_triple_fault
             self._ending = Ending("triple_fault", message=f"triple fault at rip {rip:#x}")
-        self.halted = activity == 1 and not state.read("pending_debug")  # a trap ends HLT
+        self.halted = activity == 1 and not words[_PENDING]  # a trap ends HLT
         if self._layout != self.vm.platform.bus.layout_version:
             self._layout = self.vm.platform.bus.layout_version
             self.forget_translations()

@@ -5,7 +5,7 @@ do before the next VM entry. This module knows no handler and no style.
 """
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 from vtx.spec import EXITS, SpecError, decode_qualification, exit_reason
 
@@ -25,6 +25,14 @@ INTERRUPT_WINDOW, HLT, IO_INSTRUCTION, PREEMPTION_TIMER = (
     EXITS.PREEMPTION_TIMER,
 )
 EPT_VIOLATION, EPT_MISCONFIGURATION = EXITS.EPT_VIOLATION, EXITS.EPT_MISCONFIGURATION
+
+
+@cache
+def _name(reason: int) -> str:
+    try:
+        return exit_reason(reason).name
+    except SpecError:
+        return f"REASON_{reason}"
 
 
 @dataclass(frozen=True)
@@ -49,13 +57,18 @@ class Exit:
     retired: int
     """Guest instructions retired before it."""
 
+    @classmethod
+    def of(cls, values: dict[str, int]) -> "Exit":
+        """The exit with a value for each of its fields. A frozen class's own way sets them one
+        by one, which takes longer than reading them."""
+        exit = object.__new__(cls)
+        exit.__dict__.update(values)
+        return exit
+
     @property
     def name(self) -> str:
         """Name of the basic exit reason, for example EPT_VIOLATION."""
-        try:
-            return exit_reason(self.reason).name
-        except SpecError:
-            return f"REASON_{self.reason}"
+        return _name(self.reason)
 
     @property
     def vector(self) -> int | None:

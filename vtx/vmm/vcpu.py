@@ -5,7 +5,7 @@ kept in the completing CPU; what the VMCS holds is that plus what VMX needs, beh
 does not know why state is moved.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from vtx.isa.layout import GPR_NAMES, SEGMENT_NAMES, SLOTS
 from vtx.machine.images import Image, imager, runs
@@ -49,6 +49,9 @@ _rare_image = imager(_RARE_SLOTS)
 _RIP, _RSP, _BLOCKING, _PENDING = (SLOTS[slot] for slot in _OFTEN)
 _ACTIVITY, _VECTOR, _EVENT = SLOTS["activity"], SLOTS["fault_vector"], SLOTS["event_valid"]
 _CR0, _CR3, _CR4, _EFER = (SLOTS[name] for name in ("cr0", "cr3", "cr4", "efer"))
+_CONTROL_FIELDS = (
+    "GUEST_CR0", "GUEST_CR3", "GUEST_CR4", "CR0_READ_SHADOW", "CR4_READ_SHADOW", "GUEST_IA32_EFER",
+)  # fmt: skip
 _PDPTES = tuple((f"pdpte{n}", f"GUEST_PDPTE{n}") for n in range(4))
 
 EFER_LME, EFER_LMA = EFER.LME, EFER.LMA
@@ -58,8 +61,7 @@ TRANSLATION_CR0 = CR0_PG | 1 << 16 | 1
 """The bits of CR0 that translation depends on: PG, WP, PE."""
 
 
-@dataclass(frozen=True)
-class ControlRegisters:
+class ControlRegisters(NamedTuple):
     """What the VMCS holds of the control registers for what the guest believes."""
 
     cr0: int
@@ -90,7 +92,8 @@ class Vcpu:
         self._shared = tuple(
             (port.words[first:end], state.words[first:end]) for first, end in _SHARED_RUNS
         )
-        self._control: dict[str, int] = {}
+        self._control: tuple[int, ...] = ()
+        """Values of _CONTROL_FIELDS as they were written."""
         self._long: bool | None = None
 
     def load_from_vmcs(self) -> None:
@@ -162,24 +165,23 @@ class Vcpu:
 
     def store_control(self, control: ControlRegisters) -> None:
         """Write the hardware's control registers and the read shadows."""
-        state = self.state
+        words, changed = self.state.words, self._changed_by_guest
         long = bool(control.efer & EFER_LMA)
-        values = {
-            "GUEST_CR0": control.cr0, "GUEST_CR3": control.cr3, "GUEST_CR4": control.cr4,
-            "CR0_READ_SHADOW": state.read("cr0"), "CR4_READ_SHADOW": state.read("cr4"),
-            "GUEST_IA32_EFER": control.efer,
-        }  # fmt: skip
-        for name, value in values.items():
-            if self._control.get(name) != value or name in self._changed_by_guest:
-                self.port.vmwrite(name, value)
-        self._control = values
+        values = (
+            control.cr0, control.cr3, control.cr4, words[_CR0], words[_CR4], control.efer,
+        )  # fmt: skip
+        if changed or values != self._control:
+            known, self._control = self._control, values
+            for n, name in enumerate(_CONTROL_FIELDS):
+                if not known or values[n] != known[n] or name in changed:
+                    self.port.vmwrite(name, values[n])
         if long != self._long:
             entry = self.port.vmread("VMENTRY_CONTROLS") & ~IA32E_GUEST
             self.port.vmwrite("VMENTRY_CONTROLS", entry | IA32E_GUEST * long)
             self._long = long
         if control.pdptes:
             for slot_name, field_name in _PDPTES:
-                self.port.vmwrite(field_name, state.read(slot_name))
+                self.port.vmwrite(field_name, self.state.read(slot_name))
 
     @property
     def _changed_by_guest(self) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from vtx.machine.computer import Computer, Sink, discard
 from vtx.machine.cpu_model import CpuModel
 from vtx.machine.memory import PhysicalMemory
 from vtx.vmm.frames import ScatteredFrames
+from vtx.vmm.walk_memory import WalkMemory
 
 _RETIRED, _IDLE = SLOTS["retired"], SLOTS["idle"]
 
@@ -42,6 +43,7 @@ class VirtualMachine:
         self.platform = self.computer.platform
         self.soft = self.computer.cpu
         self.engine = make_engine(engine, self.soft, self.computer.features)
+        WalkMemory(self.soft)
         self._boundary = Boundary(self.engine, None)
 
     @property
@@ -71,7 +73,7 @@ class VirtualMachine:
         """Run one instruction of the vCPU in the completing CPU, faults and traps included.
 
         Its registers must have been loaded into `soft`. What its translations assume may have
-        changed since the last time, so nothing is cached across calls.
+        changed since the last time, so no translation is kept across calls unlooked at.
         """
         self.soft.tlb.flush()
         self.soft.switch_context()
