@@ -1,6 +1,6 @@
 """Batches: blocks of one page that native code translates, or puts in place, at once.
 
-It calls what `page_code` has compiled and turns lists into Python where Python wants to know a
+It calls compiled code and turns lists into Python where Python wants to know a
 block. When that is done, and for which pages, is `page_cache`'s business.
 """
 
@@ -9,7 +9,7 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from vtx.engine.native import page_code as code
+from vtx.engine.native import page_layout as code
 from vtx.engine.native.arena import FUNCTION_ALIGNMENT, Arena, ArenaFullError
 from vtx.engine.native.blocks import Block, BlockWriter
 from vtx.engine.native.compiler import CompileError
@@ -20,6 +20,8 @@ from vtx.engine.native.stencils import common
 
 _PAGE = 4096
 _BLOCK_WORDS = code.BLOCK // 4
+_NO_DISTANCE = 1 << 62
+"""The address of what is not linked: it fits no field."""
 _ALIGN = -FUNCTION_ALIGNMENT
 
 
@@ -98,6 +100,7 @@ class Batches:
         self._blocks = (ctypes.c_char * (code.BLOCK * code.MOST_BLOCKS))()
         self._links = (ctypes.c_char * (code.LINK * code.MOST_LINKS))()
         self._waiting = (ctypes.c_char * (code.WAIT * code.MOST_WAITING))()
+        self._addresses: dict[FlatTables, tuple[object, ctypes.Array[ctypes.c_int64]]] = {}
         self._entered: View | None = None
         """The view whose blocks are in `_entries`."""
         for word, place in (
@@ -129,17 +132,17 @@ class Batches:
         tables, arena, job = view.tables, self._arena, self._job
         if tables is None:
             return code.PYTHON, None
-        head, unlinked, through = (tables.common(plan) for plan in common())
-        if not (head and unlinked and through):
+        commons = tables.commons(common())
+        if commons is None:
             return code.PYTHON, None
-        self._writer.know_symbols()
+        head, unlinked, through = commons
         self._show(view)
         start = arena.used + FUNCTION_ALIGNMENT - 1 & _ALIGN
         links = self._writer.links
         self._set({
             code.POOL: tables.hva, code.INSIDE: inside, code.MOST: most, code.AHEAD: view.ahead,
             code.HEAD: head, code.UNLINKED: unlinked, code.THROUGH: through,
-            code.ADDRESSES: ctypes.addressof(self._library.table), code.START: start,
+            code.ADDRESSES: self._addresses_of(tables), code.START: start,
             code.AT: start, code.FIRST_LINK: links.next_number, code.CALL_COUNT: 0,
             code.BLOCK_COUNT: 0, code.LINK_COUNT: 0, code.WAITING_COUNT: 0,
             code.CALLS: ctypes.addressof(self._calls), code.LINKS: ctypes.addressof(self._links),
@@ -159,10 +162,22 @@ class Batches:
             bytes(arena.view[start : start + size]),
             bytes(memoryview(self._blocks)[: code.BLOCK * job[code.BLOCK_COUNT // 8]]), calls,
             bytes(memoryview(self._links)[: code.LINK * job[code.LINK_COUNT // 8]]),
-            named(calls) if view.name is not None else (),
+            named(calls, tables.symbols) if view.name is not None else (),
         )  # fmt: skip
         self._keep(view, start, part)
         return status, part
+
+    def _addresses_of(self, tables: FlatTables) -> int:
+        """Where the addresses lie of the functions that the tables have numbers for."""
+        linked, size = self._library.symbols, (len(tables.symbols), len(self._library.symbols))
+        known = self._addresses.get(tables)
+        if known is None or known[0] != size:
+            base = self._arena.base
+            found = (linked.get(name) for name in tables.symbols)
+            distances = [_NO_DISTANCE if hva is None else hva - base for hva in found]
+            known = size, (ctypes.c_int64 * len(distances))(*distances)
+            self._addresses[tables] = known
+        return ctypes.addressof(known[1])
 
     def watched(self) -> tuple[int, int]:
         """Bytes and lines of the page that the blocks made last were made from, a bit each."""
@@ -215,7 +230,7 @@ class Batches:
         addresses = (ctypes.c_int64 * (1 + max(hvas, default=-1)))()
         for number in range(len(addresses)):
             hva = hvas.get(number)
-            addresses[number] = (1 << 62) if hva is None else hva - arena.base
+            addresses[number] = _NO_DISTANCE if hva is None else hva - arena.base
         self._describe(start, part)
         self._set({
             code.ADDRESSES: ctypes.addressof(addresses), code.ADDRESS_COUNT: len(addresses),

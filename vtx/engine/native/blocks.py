@@ -115,17 +115,13 @@ class BlockWriter:
         self._callers, self._ways_out = [], []
         return block
 
-    def know_symbols(self) -> None:
-        """Let the library's addresses be those of all symbols there are."""
-        if len(self._library.addresses) < len(symbol_numbers):
-            self._library.number_symbols()
-
     def plans(self, pieces: Sequence[Piece]) -> list[Plan]:
         """One for each piece, up to the first that cannot be compiled.
 
         Raises CompileError if that is the first of all.
         """
-        self.know_symbols()
+        if len(self._library.addresses) < len(symbol_numbers):
+            self._library.number_symbols()
         known: int | None = None
         plans: list[Plan] = []
         for piece in pieces:

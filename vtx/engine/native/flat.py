@@ -1,24 +1,31 @@
-"""Templates, variants and plans as tables in one piece of memory, for `page_code` to read.
+"""Templates, variants and plans as tables in one piece of memory, for compiled code to read.
 
 What an instruction is found by, how its known values are computed, and the stencil that is
-copied for it: as numbers, filled in by Python when an instruction is first met. What is in the
-tables holds for the whole process; addresses of functions belong to an engine and are not here.
+copied for it: as numbers, filled in by Python when an instruction is first met, and kept for
+other processes. Addresses of functions belong to an engine and are not here.
 Only code of x86-64 hosts is put down, and what does not fit is left to Python.
 """
 
+import atexit
 import ctypes
 import mmap
 import struct
+import zlib
 from collections.abc import Sequence
 
-from vtx.engine.native import page_code as code
+from vtx.engine.native import page_layout as code
 from vtx.engine.native.formulas import WIDE
+from vtx.engine.native.kept import kept, name_of
 from vtx.engine.native.plans import BY_CALL, Plan
 from vtx.engine.native.relocate import JUMP
 from vtx.engine.native.templates import Piece, Template, Templates
+from vtx.isa.key import Key
 
 _SIZE = 16 << 20
 """Bytes of the tables of one translation key. Memory is only taken for what is used."""
+_MOST_KEPT = 4 << 20
+"""Bytes of tables that are still kept for other processes."""
+_KIND = "tables"
 _NODE = 1024
 _I32 = 2
 _LAST_PACKER = 5
@@ -35,17 +42,19 @@ def is_possible() -> bool:
 class FlatTables:
     """The tables for one translation key. A place in them is an offset; 0 is none."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: bytes) -> None:
+        """`name` is what they are kept as."""
         self._memory = mmap.mmap(-1, _SIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self._view = memoryview(self._memory)
         self.hva = ctypes.addressof(ctypes.c_char.from_buffer(self._memory))
+        self._name = name
         self._used = code.ROOT + _NODE
-        self._templates: dict[int, tuple[Template, int]] = {}
-        """id() of a template, which is kept so that the number stays its own -> where it is."""
-        self._variants: dict[tuple[int, int], int] = {}
-        self._plans: set[tuple[int, int]] = set()
-        self._heads: set[bytes] = set()
-        self._commons: dict[int, tuple[Plan, int]] = {}
+        self._commons: tuple[int, ...] | None = None
+        self.symbols: list[str] = []
+        """Functions that are called, by the numbers that the tables have for them."""
+        self._numbers: dict[str, int] = {}
+        self._load()
+        self._saved = self._used
 
     # --- what is asked for -------------------------------------------------------------------
     def learn(
@@ -56,32 +65,45 @@ class FlatTables:
         False if it is left to Python.
         """
         try:
-            template = self._template(piece.template)
-            if template == 0:
+            at = self._entry(templates.head_of(raw))
+            if at == 0:
                 return False
-            place = self._variant(piece, template)
-            if not self._add_plan(piece, place, plan, known):
-                return False
-            return self._find_by(templates.head_of(raw), template | code.IS_TEMPLATE)
+            found = self._word(at)
+            if found == 0:
+                found = self._put_template(piece.template)
+                self._set(at, found | code.IS_TEMPLATE if found else code.IS_PYTHON)
+            elif found & 3 == code.IS_TEMPLATE:
+                found -= code.IS_TEMPLATE
+            else:
+                found = 0
+            return found != 0 and self._add_plan(piece, self._variant(piece, found), plan, known)
         except _FullError:
             return False
 
-    def leave_to_python(self, templates: Templates, raw: bytes) -> None:
-        """The instruction at the start of `raw` ends what is translated here."""
-        try:
-            self._find_by(templates.head_of(raw), code.IS_PYTHON)
-        except _FullError:
-            return
-
-    def common(self, plan: Plan) -> int:
-        """Host address of one of the stencils that are no instruction; 0 if it is not possible."""
-        known = self._commons.get(id(plan))
-        if known is None:
+    def commons(self, plans: Sequence[Plan]) -> tuple[int, ...] | None:
+        """Host addresses of the stencils that are no instruction; None if it is not possible."""
+        if self._commons is None:
             try:
-                known = self._commons[id(plan)] = (plan, self._put_plan(plan, 0, True))
+                self._commons = tuple(self._put_plan(plan, 0, is_common=True) for plan in plans)
             except _FullError:
-                return 0
-        return self.hva + known[1] if known[1] else 0
+                return None
+        return tuple(self.hva + at for at in self._commons) if all(self._commons) else None
+
+    # --- between processes -------------------------------------------------------------------
+    def save(self) -> None:
+        """Keep them if they have grown, and are not too large."""
+        if self._saved < self._used <= _MOST_KEPT:
+            raw = zlib.compress(self._view[: self._used], 1)
+            kept().put(_KIND, self._name, (raw, self._used, self._commons, tuple(self.symbols)))
+            self._saved = self._used
+
+    def _load(self) -> None:
+        known = kept().get(_KIND, self._name)
+        if known is not None:
+            raw, self._used, self._commons, symbols = known
+            self._view[: self._used] = zlib.decompress(raw)
+            self.symbols = list(symbols)
+            self._numbers = {name: n for n, name in enumerate(symbols)}
 
     # --- putting down ------------------------------------------------------------------------
     def _allocate(self, size: int) -> int:
@@ -97,10 +119,8 @@ class FlatTables:
     def _set(self, at: int, value: int) -> None:
         self._view[at : at + 4] = value.to_bytes(4, "little")
 
-    def _find_by(self, head: bytes, entry: int) -> bool:
-        """Let the instruction be found by its head, unless something else is."""
-        if head in self._heads:
-            return True
+    def _entry(self, head: bytes) -> int:
+        """Where it stands what is found by a head; 0 if a shorter head finds something."""
         node = code.ROOT
         for byte in head[:-1]:
             at = node + 4 * byte
@@ -109,20 +129,9 @@ class FlatTables:
                 found = self._allocate(_NODE) | code.IS_NODE
                 self._set(at, found)
             if found & 3 != code.IS_NODE:
-                return False
+                return 0
             node = found - code.IS_NODE
-        at = node + 4 * head[-1]
-        if self._word(at) not in (0, entry):
-            return False
-        self._set(at, entry)
-        self._heads.add(head)
-        return True
-
-    def _template(self, template: Template) -> int:
-        known = self._templates.get(id(template))
-        if known is None:
-            known = self._templates[id(template)] = (template, self._put_template(template))
-        return known[1]
+        return node + 4 * head[-1]
 
     def _put_template(self, template: Template) -> int:
         formula = template.formula
@@ -157,32 +166,34 @@ class FlatTables:
                 signature |= (value + 0x8000_0000 & (1 << 64) - 1 >= 1 << 32) << n
             elif kind:
                 signature |= value << n
-        found = self._variants.get((template, signature))
-        if found is None:
-            head = template + code.T_VARIANT
-            raw = struct.pack(
-                "<QIII4x", signature, self._word(head), not piece.filling.uses_flags, 0
-            )
-            found = self._variants[template, signature] = self._put(raw)
+        head = template + code.T_VARIANT
+        first = found = self._word(head)
+        while found and self._view[found : found + 8] != signature.to_bytes(8, "little"):
+            found = self._word(found + code.V_NEXT)
+        if found == 0:
+            is_any = not piece.filling.uses_flags
+            found = self._put(struct.pack("<QIII4x", signature, first, is_any, 0))
             self._set(head, found)
         return found
 
     def _add_plan(self, piece: Piece, variant: int, plan: Plan, known: int | None) -> bool:
         entered = 0 if known is None or not piece.filling.uses_flags else known + 1
-        if (variant, entered) in self._plans:
+        head = variant + code.V_PLAN
+        first = found = self._word(head)
+        while found and self._word(found + code.P_KNOWN) != entered:
+            found = self._word(found + code.P_NEXT)
+        if found:
             return True
-        place = self._put_plan(plan, entered, False)
+        place = self._put_plan(plan, entered, is_common=False)
         if place == 0:
             return False
-        head = variant + code.V_PLAN
-        self._set(place + code.P_NEXT, self._word(head))
+        self._set(place + code.P_NEXT, first)
         self._set(head, place)
-        self._plans.add((variant, entered))
         return True
 
-    def _put_plan(self, plan: Plan, entered: int, is_common: bool) -> int:
+    def _put_plan(self, plan: Plan, entered: int, *, is_common: bool) -> int:
         """Where a plan is now; 0 if its fields are of other kinds."""
-        patches = _patches(plan)
+        patches = self._patches(plan)
         jumps = [] if is_common else _jumps(plan)
         if patches is None or jumps is None:
             return 0
@@ -195,19 +206,22 @@ class FlatTables:
         )  # fmt: skip
         return self._put(raw + b"".join([*patches, *jumps]))
 
+    def _patches(self, plan: Plan) -> Sequence[bytes] | None:
+        """The fields that get numbers, as entries; None if some are of other kinds."""
+        called = {offset: symbol for offset, _, symbol, _ in plan.call_fields}
+        entries = []
+        for offset, packer, kind, index, addend in plan.fields:
+            if packer > _LAST_PACKER or (kind == BY_CALL and packer != _I32):
+                return None
+            number = self._number(called[offset]) if kind == BY_CALL else index
+            entries.append(struct.pack("<IBBHq", offset, packer, kind, number, addend))
+        return entries
 
-class _FullError(Exception):
-    """No room is left."""
-
-
-def _patches(plan: Plan) -> Sequence[bytes] | None:
-    """The fields that get numbers, each as its entry; None if some are of other kinds."""
-    entries = []
-    for offset, packer, kind, index, addend in plan.fields:
-        if packer > _LAST_PACKER or (kind == BY_CALL and packer != _I32) or index >= 1 << 16:
-            return None
-        entries.append(struct.pack("<IBBHq", offset, packer, kind, index, addend))
-    return entries
+    def _number(self, symbol: str) -> int:
+        number = self._numbers.setdefault(symbol, len(self.symbols))
+        if number == len(self.symbols):
+            self.symbols.append(symbol)
+        return number
 
 
 def _jumps(plan: Plan) -> Sequence[bytes] | None:
@@ -218,3 +232,27 @@ def _jumps(plan: Plan) -> Sequence[bytes] | None:
         target = plan.targets[symbol]
         entries.append(struct.pack("<IBBBxq", offset, packer, symbol == "NEXT", target, addend))
     return entries
+
+
+class _FullError(Exception):
+    """No room is left."""
+
+
+_all: dict[bytes, FlatTables] = {}
+
+
+def flat_tables(key: Key, features: tuple[str, ...]) -> FlatTables:
+    """The tables that all engines of this process share."""
+    name = name_of(tuple(key), features)
+    known = _all.get(name)
+    if known is None:
+        known = FlatTables(name)
+        if not _all:
+            atexit.register(_save_all)  # behind what they are kept in, to come before it
+        _all[name] = known
+    return known
+
+
+def _save_all() -> None:
+    for tables in _all.values():
+        tables.save()

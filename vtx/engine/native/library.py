@@ -3,11 +3,11 @@
 They are linked when first asked for. Who calls them is not known here.
 """
 
-import ctypes
 from collections.abc import Callable
 from typing import Any
 
 from vtx.engine.families import load_all
+from vtx.engine.native import batch_code, page_code
 from vtx.engine.native.arena import Arena, ArenaFullError
 from vtx.engine.native.compiler import CompileError, host_compiler
 from vtx.engine.native.dispatch import ROUTINES as DISPATCHED
@@ -23,7 +23,6 @@ from vtx.engine.native.objects import (
     Relocation,
     parse_object,
 )
-from vtx.engine.native.page_code import FUNCTIONS, VISIBLE
 from vtx.engine.native.plans import symbol_numbers
 from vtx.engine.native.relocate import RelocationError, link, unresolved
 from vtx.engine.native.remembered import REMEMBERED, remembered_text
@@ -35,8 +34,7 @@ from vtx.engine.native.walks import walks_text
 from vtx.engine.native.words import module_text
 from vtx.isa.program import is_declared, routine
 
-_NOT_LINKED, _NO_DISTANCE = 1 << 70, 1 << 62
-"""Addresses, for Python and for native code, that fit no field."""
+_NOT_LINKED = 1 << 70
 ROOM = 4 << 20
 """Bytes of the arena for routines, which stay when blocks are forgotten."""
 
@@ -53,14 +51,12 @@ class Library:
         """Linked functions: name -> host address."""
         self.addresses: list[int] = []
         """Symbol number -> host address less the arena's; what is not linked fits no field."""
-        self.table: ctypes.Array[ctypes.c_int64] = (ctypes.c_int64 * 0)()
-        """The same for native code."""
         self._problems: dict[str, CompileError] = {}
         self._link("runtime", runtime_text)
         self._link("walks", _walks_text)
         self.routine("native_tag")
         self._link("context", context_text)
-        self._link("pages", lambda: module_text(FUNCTIONS, VISIBLE))
+        self._link("pages", _pages_text)
 
     def number_symbols(self) -> None:
         """Make `addresses` know every symbol that is linked and has a number."""
@@ -69,8 +65,6 @@ class Library:
             self.symbols[symbol] - base if symbol in self.symbols else _NOT_LINKED
             for symbol in symbol_numbers
         ]
-        known = (min(address, _NO_DISTANCE) for address in self.addresses)
-        self.table = (ctypes.c_int64 * len(self.addresses))(*known)
 
     # --- routines ----------------------------------------------------------------------------
     def routine(self, name: str) -> int:
@@ -141,6 +135,11 @@ def _walks_text() -> str:
     own = ("@slow_load", "@slow_store", "@slow_probe", "@flush_tlb")
     kept = [line for line in head.splitlines() if not any(name in line for name in own)]
     return "\n".join([*kept, walks_text(), METADATA])
+
+
+def _pages_text() -> str:
+    functions = (*page_code.FUNCTIONS, *batch_code.FUNCTIONS)
+    return module_text(functions, (page_code.translate_page, *batch_code.VISIBLE))
 
 
 def is_kept() -> bool:

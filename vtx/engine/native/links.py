@@ -4,7 +4,7 @@ from array import array
 from bisect import bisect_right
 from dataclasses import dataclass
 
-from vtx.engine.native.page_code import LINK
+from vtx.engine.native.page_layout import LINK
 
 _I32 = 2
 """Packer of the jumps of batches."""
@@ -25,7 +25,7 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class _Listed:
-    """Links of a batch, as `page_code` lists them."""
+    """Links of a batch, as `page_layout` says them."""
 
     start: int
     entries: "array[int]"

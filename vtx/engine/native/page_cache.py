@@ -11,12 +11,12 @@ from collections.abc import Callable
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
-from vtx.engine.native import page_code as code
+from vtx.engine.native import page_layout as code
 from vtx.engine.native.arena import Arena
 from vtx.engine.native.batches import Batches, View
 from vtx.engine.native.between import number_of
 from vtx.engine.native.blocks import Block, BlockWriter
-from vtx.engine.native.flat import FlatTables
+from vtx.engine.native.flat import FlatTables, flat_tables
 from vtx.engine.native.flat import is_possible as can_be_flat
 from vtx.engine.native.kept import name_of
 from vtx.engine.native.page_records import (
@@ -138,14 +138,17 @@ class PageCache:
         return None if view is None else self.find(view, ip, inside)
 
     # --- translating -------------------------------------------------------------------------
-    def translate(self, view: View, ip: int, inside: int, most: int, watch: Watch) -> Block | None:
-        """Translate the block there, and what can be reached from it; None if Python has to.
+    def translate(
+        self, view: View, ip: int, inside: int, most: int, watch: Watch
+    ) -> Block | bool | None:
+        """Translate the block there, and what can be reached from it.
 
+        True if native code has to learn its instructions, False if Python has to translate it.
         Raises ArenaFullError.
         """
-        _, part = self._batches.translate(view, inside, most)
+        status, part = self._batches.translate(view, inside, most)
         if part is None:
-            return None
+            return status == code.UNKNOWN
         self._record(view, part)
         watch(*self._batches.watched())
         return self.find(view, ip, inside)
@@ -164,7 +167,6 @@ class PageCache:
         for n, (piece, plan) in enumerate(zip(pieces, self._writer.plans(pieces), strict=False)):
             raw = content[inside : inside + 15]
             if not tables.learn(templates, raw, piece, plan, known):
-                tables.leave_to_python(templates, raw)
                 return n
             known = known if plan.flags_out is None else plan.flags_out
             inside += piece.template.length
@@ -193,14 +195,3 @@ class PageCache:
         self._views.clear()
         self._contents.clear()
         self._batches.forget()
-
-
-_flat_tables: dict[tuple[Key, tuple[str, ...]], FlatTables] = {}
-
-
-def flat_tables(key: Key, features: tuple[str, ...]) -> FlatTables:
-    """The tables that all engines of this process share."""
-    known = _flat_tables.get((key, features))
-    if known is None:
-        known = _flat_tables[key, features] = FlatTables()
-    return known

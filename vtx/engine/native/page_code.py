@@ -1,14 +1,93 @@
 """Translating a page of guest code in compiled code: what `blocks` does, without Python.
 
-The functions are compiled by `words`. They work on a *job*, words that say what is to be done
-and where everything lies; on the tables that `flat` has filled; and on the lists of a batch of
-blocks, which `batches` gives to Python. They translate what is known: at an instruction that is
+The functions are compiled by `words`. They translate what is known: at an instruction that is
 not, the caller is asked. From the block that was asked for they go on to all blocks of the page
 that jumps lead to, and leave out those that are not known.
 """
 
+from vtx.engine.native.batch_code import entry_of, note_block
+from vtx.engine.native.page_layout import (
+    _SPARE,
+    ADDRESSES,
+    AHEAD,
+    ALONE,
+    AT,
+    BASE,
+    BLOCK_COUNT,
+    CALL,
+    CALL_COUNT,
+    CALLS,
+    COMMON,
+    COMMON2,
+    DONE,
+    END,
+    ENDS,
+    FALLS,
+    FIRST_IP,
+    FIRST_LINK,
+    FULL,
+    GOES_BEHIND,
+    HEAD,
+    HOLE,
+    INSIDE,
+    IP_MASK,
+    IS_NODE,
+    IS_TEMPLATE,
+    JUMP_ADDEND,
+    JUMP_FIELD,
+    JUMP_OPCODE,
+    JUMP_SIZE,
+    LEAVES,
+    LINK,
+    LINK_COUNT,
+    LINKS,
+    LONGEST_BLOCK,
+    MOST,
+    MOST_BLOCKS,
+    MOST_CALLS,
+    MOST_STACKED,
+    MOST_WAITING,
+    P_BODY,
+    P_CODE,
+    P_FLAGS,
+    P_JUMPS,
+    P_KNOWN,
+    P_NEXT,
+    P_OUT,
+    P_PATCHES,
+    P_SIZE,
+    P_TARGET,
+    PAGE,
+    PATCH,
+    PIECE,
+    PIECES,
+    POOL,
+    PYTHON,
+    REGISTERS,
+    ROOT,
+    STACK,
+    STACKED,
+    START,
+    STEP,
+    T_BODY,
+    T_FIELDS,
+    T_FLAGS,
+    T_HEAD,
+    T_SIZES,
+    T_STEPS,
+    T_VALUES,
+    T_VARIANT,
+    THROUGH,
+    UNKNOWN,
+    UNLINKED,
+    V_ANY,
+    V_NEXT,
+    V_PLAN,
+    WAIT,
+    WAITING,
+    WAITING_COUNT,
+)
 from vtx.engine.native.plans import BY_BACK, BY_VALUE
-from vtx.engine.native.second_level import HASH
 from vtx.engine.native.words import (
     below,
     i8,
@@ -23,48 +102,6 @@ from vtx.engine.native.words import (
     u32,
     u64,
 )
-from vtx.machine.code_watch import LINE_SHIFT
-
-DONE, UNKNOWN, PYTHON, FULL = range(4)
-"""How a translation ends: an instruction or its stencil is not known, the first instruction is
-none that native code runs, there is no room."""
-
-# --- a job: offsets of words -------------------------------------------------------------------
-(POOL, PAGE, FIRST_IP, IP_MASK, BASE, AT, END, ADDRESSES, INSIDE, MOST, AHEAD, ENTRIES, PLACES,
- PLACES_SHIFT, NUMBER, HEAD, UNLINKED, THROUGH, HOLE, FIRST_LINK, CALLS, CALL_COUNT, BLOCKS,
- BLOCK_COUNT, LINKS, LINK_COUNT, WAITING, WAITING_COUNT, WATCHED, STACKED, START, SIZE,
- ADDRESS_COUNT, LINES, IS_NEW, COMMON, COMMON2) = range(0, 37 * 8, 8)  # fmt: skip
-"""START is where the batch begins in the arena, AT where it goes on; what HEAD, UNLINKED and
-THROUGH are says `flat`."""
-REGISTERS = 512
-STACK = REGISTERS + 512
-MOST_STACKED = 1024
-PIECES = STACK + 2 * MOST_STACKED
-PIECE = 128
-LONGEST_BLOCK = 32
-JOB_SIZE = PIECES + PIECE * LONGEST_BLOCK
-
-CALL, BLOCK, LINK, WAIT = 12, 32, 20, 24
-"""Sizes of entries. A call: {site, number of the symbol, addend}. A block: {page offset, entry,
-instructions, bytes, repeats, where it leaves when it is dead, spare, spare}. A link: {place of its
-number, field, addend, page offset of the target, spare}. What waits: {field, addend, place}."""
-MOST_CALLS, MOST_BLOCKS, MOST_LINKS, MOST_WAITING = 16384, 1024, 2048, 2048
-
-# --- tables: tags and fields; see `flat` ---------------------------------------------------------
-IS_NODE, IS_TEMPLATE, IS_PYTHON = 1, 2, 3
-ROOT = 64
-ENDS, ALONE, REPEATS, GOES_BEHIND = 1, 2, 4, 8
-T_HEAD, T_FIELDS, T_STEPS, T_VALUES, T_FLAGS, T_VARIANT, T_SIZES, T_BODY = 1, 2, 3, 4, 5, 8, 12, 16
-STEP = 16
-V_NEXT, V_ANY, V_PLAN = 8, 12, 16
-P_KNOWN, P_NEXT, P_SIZE, P_CODE, P_OUT, P_PATCHES, P_JUMPS, P_FLAGS, P_TARGET, P_BODY = range(
-    0, 40, 4
-)
-FALLS, LEAVES = 1, 2
-PATCH = 16
-JUMP_SIZE, JUMP_FIELD, JUMP_ADDEND, JUMP_OPCODE = 5, 1, -4, 0xE9
-_SPARE = 64
-"""Bytes behind code that may be overwritten."""
 
 
 def translate_page(j: int) -> int:
@@ -87,11 +124,6 @@ def translate_page(j: int) -> int:
         most = LONGEST_BLOCK
     lead_waiting(j)
     return DONE
-
-
-def entry_of(j: int, inside: int) -> int:
-    """One more than where in the arena the block at a page offset is entered, or 0."""
-    return u32(u64(j + ENTRIES) + 4 * inside)
 
 
 def translate_block(j: int, inside: int, most: int) -> int:
@@ -375,54 +407,6 @@ def lead_waiting(j: int) -> int:
     return 0
 
 
-def note_block(
-    j: int, inside: int, start: int, count: int, length: int, flags: int, gone: int
-) -> int:
-    """A block is written: let everyone know."""
-    batch = u64(j + START)
-    n = u64(j + BLOCK_COUNT)
-    block = u64(j + BLOCKS) + BLOCK * n
-    put32(block, inside)
-    put32(block + 4, start - batch)
-    put32(block + 8, count)
-    put32(block + 12, length)
-    put32(block + 16, (flags & REPEATS) != 0)
-    put32(block + 20, gone - batch)
-    put64(block + 24, 0)
-    put64(j + BLOCK_COUNT, n + 1)
-    put32(u64(j + ENTRIES) + 4 * inside, start + 1)
-    watch(j, inside, length)
-    put_place(j, inside, u64(j + BASE) + start)
-    return 0
-
-
-def watch(j: int, inside: int, length: int) -> int:
-    """Note from which bytes of the page code was made, and in which lines they lie."""
-    watched = u64(j + WATCHED)
-    last = inside + length
-    n = inside
-    while n < last:
-        put8(watched + (n >> 3), u8(watched + (n >> 3)) | 1 << (n & 7))
-        n += 1
-    lines = (2 << ((last - 1) >> LINE_SHIFT)) - (1 << (inside >> LINE_SHIFT))
-    put64(j + LINES, u64(j + LINES) | lines)
-    return 0
-
-
-def put_place(j: int, inside: int, hva: int) -> int:
-    """Let native code find the block by its place, if its key has a number."""
-    if u64(j + NUMBER) == 0:
-        return 0
-    ip = (u64(j + FIRST_IP) + inside) & u64(j + IP_MASK)
-    page = u64(j + PAGE)
-    place = u64(j + PLACES) + 32 * (((ip ^ page) * HASH) >> u64(j + PLACES_SHIFT))
-    put64(place, ip)
-    put64(place + 8, page)
-    put64(place + 16, u64(j + NUMBER))
-    put64(place + 24, hva)
-    return 0
-
-
 def emit(j: int, plan: int, at: int, values: int, back: int) -> int:
     """Copy a stencil and fill its fields; where it ends, 0 if something does not fit."""
     base = u64(j + BASE)
@@ -478,92 +462,6 @@ def emit(j: int, plan: int, at: int, values: int, back: int) -> int:
     return at + size
 
 
-# --- batches that are there already ---------------------------------------------------------------
-def install_batch(j: int) -> int:
-    """Make code at AT that was translated before fit its place; 0 if a list is not sound."""
-    base = u64(j + BASE)
-    start = u64(j + AT)
-    size = u64(j + SIZE)
-    beyond = size - 3
-    addresses = u64(j + ADDRESSES)
-    call = u64(j + CALLS)
-    last = call + CALL * u64(j + CALL_COUNT)
-    while call != last:
-        site = u32(call)
-        number = u32(call + 4)
-        if below(site, beyond) == 0 or below(number, u64(j + ADDRESS_COUNT)) == 0:
-            return 0
-        value = u64(addresses + 8 * number) + i32(call + 8) - start
-        if below(0xFFFF_FFFF, value + 0x8000_0000):
-            return 0
-        put32(base + start + site, value)
-        call += CALL
-    link = u64(j + LINKS)
-    last = link + LINK * u64(j + LINK_COUNT)
-    number = u64(j + FIRST_LINK)
-    while link != last:
-        if below(u32(link), beyond) == 0 or below(u32(link + 4), beyond) == 0:
-            return 0
-        if below(u32(link + 12), 4096) == 0:
-            return 0
-        put32(base + start + u32(link), number)
-        number += 1
-        link += LINK
-    block = u64(j + BLOCKS)
-    last = block + BLOCK * u64(j + BLOCK_COUNT)
-    while block != last:
-        if below(u32(block + 4), size - 8) == 0 or below(u32(block + 20), size - 8) == 0:
-            return 0
-        if u32(block) + u32(block + 12) > 4096 or u32(block + 12) == 0:
-            return 0
-        block += BLOCK
-    enter_batch(j)
-    return 1
-
-
-def enter_batch(j: int) -> int:
-    """Let its blocks be found; IS_NEW: for the first time."""
-    start = u64(j + AT)
-    block = u64(j + BLOCKS)
-    last = block + BLOCK * u64(j + BLOCK_COUNT)
-    while block != last:
-        put32(u64(j + ENTRIES) + 4 * u32(block), start + u32(block + 4) + 1)
-        if u64(j + IS_NEW):
-            watch(j, u32(block), u32(block + 12))
-            put_place(j, u32(block), u64(j + BASE) + start + u32(block + 4))
-        block += BLOCK
-    return 0
-
-
-def connect_batch(j: int) -> int:
-    """Lead its jumps to blocks of other batches that are entered."""
-    start = u64(j + AT)
-    link = u64(j + LINKS)
-    last = link + LINK * u64(j + LINK_COUNT)
-    while link != last:
-        entry = entry_of(j, u32(link + 12))
-        if entry:
-            put32(u64(j + BASE) + start + u32(link + 4), entry - 1 - start + i32(link + 8))
-        link += LINK
-    return 0
-
-
-def kill_batch(j: int) -> int:
-    """Let whoever enters its blocks leave native code instead."""
-    start = u64(j + BASE) + u64(j + AT)
-    block = u64(j + BLOCKS)
-    last = block + BLOCK * u64(j + BLOCK_COUNT)
-    while block != last:
-        entry = start + u32(block + 4)
-        put8(entry, JUMP_OPCODE)
-        gone = u32(block + 20) - u32(block + 4)
-        put32(entry + JUMP_FIELD, gone - JUMP_FIELD + JUMP_ADDEND)
-        block += BLOCK
-    return 0
-
-
-VISIBLE = (translate_page, install_batch, enter_batch, connect_batch, kill_batch)
 FUNCTIONS = (
-    *VISIBLE, entry_of, translate_block, compute, write_block, wait, push, lead_out, lead_waiting,
-    note_block, watch, put_place, emit,
+    translate_page, translate_block, compute, write_block, wait, push, lead_out, lead_waiting, emit,
 )  # fmt: skip

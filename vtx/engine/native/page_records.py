@@ -1,7 +1,7 @@
 """The blocks of a page as code that can be put anywhere, kept on disk.
 
 A record has parts, each a batch of blocks: its code is linked inside already; what depends on
-where it lies, or on the process, is listed as `page_code` lists it. Who finds which page, and
+where it lies, or on the process, is listed as `page_layout` says it. Who finds which page, and
 what a record is kept for, is not known here. Nothing here fails: what cannot be read or written
 costs time only.
 """
@@ -10,25 +10,25 @@ import atexit
 import marshal
 import os
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from struct import Struct
 from typing import NamedTuple
 
 from vtx.engine.native.blocks import Block, Copy
 from vtx.engine.native.identity import identity
-from vtx.engine.native.page_code import BLOCK, CALL, LINK
+from vtx.engine.native.page_layout import BLOCK, CALL, LINK
 from vtx.engine.native.plans import symbol_number, symbol_numbers
 from vtx.engine.native.stencils import LINK as LINK_VALUE
 from vtx.engine.native.stencils import common
 from vtx.engine.native.store import Store, default_directory
 
-_LIMIT = 32 << 20
+_LIMIT = 48 << 20
 """Bytes of the file, all of which is read at the start."""
 _MOST_CODE = 512 << 10
 """Bytes of code of one record."""
 _MOST_PARTS = 256
-_MOST_PENDING = 32 << 20
+_MOST_PENDING = 48 << 20
 """Bytes of code that wait for being kept."""
 _LEAST_INSTRUCTIONS = 8
 """What is shorter is translated about as quickly."""
@@ -48,7 +48,7 @@ class Part(NamedTuple):
     blocks: bytes
     calls: bytes
     links: bytes
-    """Entries as `page_code` has them."""
+    """Entries as `page_layout` has them."""
     names: tuple[tuple[int, str], ...]
     """What is called: the number in `calls`, and the symbol."""
 
@@ -87,9 +87,8 @@ def _is_sound(part: Part) -> bool:
     )
 
 
-def named(calls: bytes) -> tuple[tuple[int, str], ...]:
-    """The numbers of this process that `calls` has, and their symbols."""
-    symbols = list(symbol_numbers)
+def named(calls: bytes, symbols: Sequence[str]) -> tuple[tuple[int, str], ...]:
+    """The numbers that `calls` has, indexes of `symbols`, and the symbols."""
     return tuple((number, symbols[number]) for number in sorted(set(array("i", calls)[1::3])))
 
 
@@ -114,7 +113,7 @@ def part_of(block: Block, inside: int, copy: Copy, base: int) -> Part | None:
         inside, 0, block.count, block.length, bool(block.repeats), gone, 0, 0
     )  # fmt: skip
     raw = calls.tobytes()
-    return Part(copy.code, entry, raw, links.tobytes(), named(raw))
+    return Part(copy.code, entry, raw, links.tobytes(), named(raw, list(symbol_numbers)))
 
 
 @cache

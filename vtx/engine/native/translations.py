@@ -132,20 +132,20 @@ class Translations:
             self._code.watch_bytes(place.page, self._on_write, bits, lines)
 
         view = pages.view(place.page, content, place.ip - inside, segment, watch)
-        found = pages.find(view, place.ip, inside)
+        found: Block | bool | None = pages.find(view, place.ip, inside)
         if found is None and view.tables is not None:
             found = pages.translate(view, place.ip, inside, _MOST_STEPS, watch)
-            if found is None:
+            if found is True:
                 found = self._learn(place, view, inside, watch)
-        if found is not None:
+        if isinstance(found, Block):
             return self._enter(place, found)
         made = self._translate(place)
         if isinstance(made, Block):
             pages.add(view, made, inside)
         return made
 
-    def _learn(self, place: Place, view: View, inside: int, watch: Watch) -> Block | None:
-        """The block there if native code can translate it once it knows the instructions."""
+    def _learn(self, place: Place, view: View, inside: int, watch: Watch) -> Block | bool | None:
+        """As `PageCache.translate`, once native code knows the instructions."""
         pieces = self._pieces(place)
         if not pieces:
             return None

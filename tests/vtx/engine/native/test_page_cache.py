@@ -10,7 +10,7 @@ import pytest
 from vtx.engine.choice import native_problem
 from vtx.engine.native import page_cache
 from vtx.engine.native.engine import Native
-from vtx.engine.native.page_records import PageRecords, is_possible, load
+from vtx.engine.native.page_records import PageRecords, Part, Record, is_possible, load
 from vtx.engine.native.store import Store
 from vtx.vmm.launch import RunOptions, drive, launch
 
@@ -165,3 +165,71 @@ def test_the_file_stays_within_its_limit(run: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize("raw", [b"", b"nothing", b"i\x01\x00\x00\x00", b")\x00"])
 def test_what_is_no_record_is_no_record(raw: bytes) -> None:
     assert load(raw) is None
+
+
+BEYOND = (1 << 20).to_bytes(4, "little")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda part: part._replace(calls=BEYOND + part.calls[4:]),
+        lambda part: part._replace(calls=part.calls[:4] + BEYOND + part.calls[8:]),
+        lambda part: part._replace(links=BEYOND + part.links[4:]),
+        lambda part: part._replace(links=part.links[:12] + BEYOND + part.links[16:]),
+        lambda part: part._replace(blocks=BEYOND + part.blocks[4:]),
+        lambda part: part._replace(blocks=part.blocks[:4] + BEYOND + part.blocks[8:]),
+        lambda part: part._replace(blocks=part.blocks[:20] + BEYOND + part.blocks[24:]),
+        lambda part: part._replace(names=()),
+        lambda part: part._replace(blocks=b""),
+    ],
+)
+def test_a_part_that_leads_outside_itself_is_not_used(
+    run: Run, tmp_path: Path, damage: Callable[[Part], Part]
+) -> None:
+    class Damaged(PageRecords):
+        def get(self, name: bytes) -> Record | None:
+            record = super().get(name)
+            return None if record is None else tuple(map(damage, record))
+
+    store = Store(tmp_path, "pages", "version", 1 << 20)
+    first = run(PageRecords(store))
+    links = [part.links for raw in stored(store) for part in load(raw) or ()]
+    second = run(Damaged(store))
+
+    assert second[:2] == first[:2] == run(None)[:2]
+    assert second[2] <= first[2] or not all(links)
+
+
+def stored(store: Store) -> list[bytes]:
+    """What it holds."""
+    return [bytes(value) for value, _ in store._loaded().records.values()]
+
+
+def test_what_a_jump_leads_to_is_translated_before_it_is_run(
+    assemble_source: Callable[[str], bytes],
+) -> None:
+    text = """
+        .intel_syntax noprefix
+        .code64
+        .globl _start
+_start: call inner
+        xor eax, eax
+        jz taken
+        add ebx, 5
+        jmp taken
+inner:  ret
+taken:  mov al, 0x10
+        out 0xf4, al
+        """
+    # Whoever runs it first lets native code know its instructions; the second knows them.
+    for _ in range(2):
+        options = RunOptions(assemble_source(text), "x", engine="native", style="bare")
+        session = launch(options).session
+        assert drive(session, 1000).how == "debug_exit"
+    engine = session.engine
+    assert isinstance(engine, Native)
+    (views,) = engine._pages._views.values()
+    blocks = [batch.blocks for view in views.values() for batch in view.batches]
+    assert len(blocks) < sum(len(words) // 8 for words in blocks)
+    assert len(engine._translations._blocks) < sum(len(words) // 8 for words in blocks)
