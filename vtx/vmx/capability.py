@@ -85,11 +85,12 @@ def _basic() -> int:
 
 
 def _misc(allowed: frozenset[str]) -> int:
-    """Preemption timer at TSC rate, activity state HLT, four CR3 targets."""
+    """Preemption timer at TSC rate, every activity state, four CR3 targets."""
     stores_lma = 1 << 5 if "sec.UNRESTRICTED_GUEST" in allowed else 0
     # VMWRITE to any field came with VMCS shadowing.
     writes_any = VMWRITE_ANY if "sec.VMCS_SHADOWING" in allowed else 0
-    return stores_lma | 1 << 6 | 4 << 16 | writes_any
+    hlt, shutdown, wait_for_sipi = 1 << 6, 1 << 7, 1 << 8
+    return stores_lma | hlt | shutdown | wait_for_sipi | 4 << 16 | writes_any
 
 
 def _ept_vpid(profile: Profile, allowed: frozenset[str]) -> int:

@@ -72,6 +72,7 @@ def _record_vectoring(b: Builder) -> None:
 def _abort(b: Builder, indicator: int) -> None:
     """VMX abort: the processor shuts down (SDM 3C, VMX Aborts)."""
     write_abort(b, indicator)
+    b.put("vmx", VMX_ROOT)  # in non-root operation the shutdown state would be a guest's
     b.put("activity", _SHUTDOWN)
     b.return_()
 
@@ -149,6 +150,16 @@ def exit_for_interrupt(b: Builder, vector: Value, acknowledged: Value) -> None:
     b.put("exit_reason", EXITS.EXTERNAL_INTERRUPT)
     known = (acknowledged != 0).select(vector | VALID, b.const(64, 0))
     b.put("exit_intr_info", known)
+    b.call("vm_exit")
+    b.return_()
+
+
+@routine_(64, results=())
+def exit_for_startup(b: Builder, vector: Value) -> None:
+    """VM exit for a start-up IPI that found the guest in the wait-for-SIPI state."""
+    _clear_exit_slots(b)
+    b.put("exit_reason", EXITS.STARTUP_IPI)
+    b.put("exit_qualification", vector & 0xFF)
     b.call("vm_exit")
     b.return_()
 

@@ -181,7 +181,7 @@ BROKEN: list[tuple[str, dict[str, int]]] = [
     ("guest.rflags-reserved", {"GUEST_RFLAGS": 0}),
     ("guest.rflags-reserved", {"GUEST_RFLAGS": 0x8002}),
     ("guest.rflags-if", inject(0x20)),
-    ("guest.activity-state", {"GUEST_ACTIVITY_STATE": 3}),
+    ("guest.activity-state", {"GUEST_ACTIVITY_STATE": 4}),
     ("guest.activity-blocking",
      {"GUEST_ACTIVITY_STATE": 1, "GUEST_INTERRUPTIBILITY_STATE": 2}),
     ("guest.activity-injection", inject(3 << 8 | 6, GUEST_ACTIVITY_STATE=1)),
