@@ -74,7 +74,8 @@ class Boundary:
             due = self.source.next_event()
             if due is not None:
                 limit = min(limit, due)
-        if words[_VMX] == 2 and words[_PIN] & _PIN_TIMER:
+        timed = words[_VMX] == 2 and words[_PIN] & _PIN_TIMER
+        if timed and words[_ACTIVITY] != WAIT_FOR_SIPI:
             limit = min(limit, words[_TIMER])
         return limit
 
@@ -153,11 +154,11 @@ class Boundary:
     def settle(self) -> bool:
         """Deliver the most urgent event that is due; False when there is none."""
         words = self.cpu.words
-        if words[_ACTIVITY] == SHUTDOWN:
+        in_guest = words[_VMX] == 2
+        if words[_ACTIVITY] == SHUTDOWN and not in_guest:
             return False
         if self.source is not None:
             self.source.advance(self.cpu.now())
-        in_guest = words[_VMX] == 2
         if words[_EVENT]:  # injected by the VM entry that has just completed
             self._deliver("deliver_event")
             return True
@@ -165,6 +166,8 @@ class Boundary:
             return True
         if words[_ACTIVITY] == WAIT_FOR_SIPI and not in_guest:
             return False
+        if in_guest and words[_ACTIVITY] > HALTED:
+            return self._inactive_guest()
         if in_guest and words[_MTF]:
             words[_MTF] = 0
             return self._exit(_EXIT_MTF)
@@ -198,6 +201,16 @@ class Boundary:
         if words[_PROC] & _PROC_NMI_WINDOW and words[_PIN] & _PIN_VIRTUAL_NMIS and not blocked:
             return self._exit(_EXIT_NMI_WINDOW)
         return False
+
+    def _inactive_guest(self) -> bool:
+        """A guest that VM entry has put into the shutdown or wait-for-SIPI state.
+
+        In both external interrupts wait; in wait-for-SIPI NMIs do too, and the preemption timer
+        does not exit (SDM 3C, Other Causes of VM Exits; Activity State).
+        """
+        if self.cpu.words[_ACTIVITY] == WAIT_FOR_SIPI:
+            return False
+        return self._vmx_event() or self._nmi()
 
     def _nmi(self) -> bool:
         words = self.cpu.words

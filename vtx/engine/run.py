@@ -7,7 +7,13 @@ Python, or virtual time reaches a limit. It knows neither the instruction set no
 from dataclasses import dataclass
 from enum import Enum
 
-from vtx.engine.boundary import RFLAGS_IF, SHUTDOWN, Boundary, InterruptSource
+from vtx.engine.boundary import (
+    RFLAGS_IF,
+    SHUTDOWN,
+    WAIT_FOR_SIPI,
+    Boundary,
+    InterruptSource,
+)
 from vtx.engine.reference import Reference
 from vtx.isa.layout import SLOTS
 
@@ -50,7 +56,7 @@ class Runner:
                 return Ended.VM_EXIT
             if boundary.settle():
                 continue
-            if words[_ACTIVITY] == SHUTDOWN:
+            if words[_ACTIVITY] == SHUTDOWN and words[SLOTS["vmx"]] != 2:
                 return Ended.SHUTDOWN
             now = cpu.now()
             if now >= limit:
@@ -85,6 +91,8 @@ class Runner:
     def _wakes_at(self, boundary: Boundary) -> int:
         words = self.engine.cpu.words
         if words[SLOTS["vmx"]] != 2 and not words[_RFLAGS] & RFLAGS_IF:
+            return NEVER
+        if words[_ACTIVITY] == WAIT_FOR_SIPI:  # of a guest, which only another CPU wakes
             return NEVER
         return boundary.deadline(NEVER)
 

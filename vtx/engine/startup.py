@@ -4,6 +4,7 @@ They come before traps, NMIs and interrupts (SDM 3A, Prioritization of Concurren
 CPU is afterwards is written in `machine.reset`; who sent them is not known here.
 """
 
+from vtx.engine.guest_signals import take_in_guest
 from vtx.engine.reference import Reference
 from vtx.isa.key import VMX_NON_ROOT, VMX_ROOT
 from vtx.isa.layout import SLOTS
@@ -19,7 +20,7 @@ def take_signal(engine: Reference) -> bool:
     cpu = engine.cpu
     words, signals = cpu.words, cpu.signals
     if words[_VMX] == VMX_NON_ROOT:
-        return _in_guest(engine)
+        return take_in_guest(engine, signals)
     # In VMX root operation INIT is blocked: it waits (SDM 3C, Restrictions on VMX Operation).
     if signals.init and words[_VMX] != VMX_ROOT:
         return _initialize(engine)
@@ -45,9 +46,3 @@ def _initialize(engine: Reference) -> bool:
     init_cpu(cpu)
     engine.settle(OK)
     return True
-
-
-def _in_guest(engine: Reference) -> bool:
-    """VMX non-root operation, where INIT, and a start-up IPI in the wait-for-SIPI activity
-    state, cause VM exits (SDM 3C, Other Causes of VM Exits). Not built: they wait."""
-    return False

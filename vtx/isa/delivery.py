@@ -19,6 +19,7 @@ from vtx.spec import EXITS
 EXTERNAL, NMI, HARDWARE, SOFTWARE_INTERRUPT, PRIVILEGED, SOFTWARE_EXCEPTION = 0, 2, 3, 4, 5, 6
 """Event types, as in the VMCS interruption-information fields."""
 DB, NMI_VECTOR, DOUBLE_FAULT, PAGE_FAULT, MACHINE_CHECK = 1, 2, 8, 14, 18
+VIRTUALIZATION_EXCEPTION = 20
 _CONTRIBUTORY = (0, 10, 11, 12, 13)
 
 EXIT_EXCEPTION_OR_NMI, EXIT_TRIPLE_FAULT = EXITS.EXCEPTION_OR_NMI, EXITS.TRIPLE_FAULT
@@ -126,6 +127,11 @@ def _shut_down(b: Builder) -> None:
 # --- exceptions ------------------------------------------------------------------------------
 
 
+def _is_page_fault_class(b: Builder, vector: Value) -> Value:
+    """#PF and #VE."""
+    return (vector == PAGE_FAULT) | (vector == VIRTUALIZATION_EXCEPTION)
+
+
 def _is_contributory(b: Builder, vector: Value) -> Value:
     return b.any_of(*(vector == n for n in _CONTRIBUTORY))
 
@@ -147,11 +153,11 @@ def deliver_fault(b: Builder) -> None:
     with b.if_(b.get("event_valid", 1)):
         first = b.get("event_vector")
         by_hardware = b.get("event_type") == HARDWARE
-        serious = is_page_fault | _is_contributory(b, vector)
+        serious = _is_page_fault_class(b, vector) | _is_contributory(b, vector)
         with b.if_(by_hardware & (first == DOUBLE_FAULT) & serious):
             _shut_down(b)
         both = _is_contributory(b, first) & _is_contributory(b, vector)
-        with b.if_(by_hardware & (both | ((first == PAGE_FAULT) & serious))):
+        with b.if_(by_hardware & (both | (_is_page_fault_class(b, first) & serious))):
             b.call("deliver_double_fault")
             b.return_()
     _put_event(b, vector, HARDWARE, error, has_error)

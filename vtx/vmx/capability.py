@@ -31,7 +31,9 @@ IMPLEMENTED_CONTROLS: frozenset[str] = frozenset(
         "sec.ENABLE_EPT", "sec.DESCRIPTOR_TABLE_EXITING", "sec.ENABLE_RDTSCP", "sec.ENABLE_VPID",
         "sec.WBINVD_EXITING", "sec.UNRESTRICTED_GUEST", "sec.RDRAND_EXITING",
         "sec.ENABLE_INVPCID", "sec.RDSEED_EXITING", "sec.PAUSE_LOOP_EXITING",
-        "sec.USE_TSC_SCALING", "sec.MODE_BASED_EPT_EXECUTE",
+        "sec.USE_TSC_SCALING", "sec.MODE_BASED_EPT_EXECUTE", "sec.ENABLE_PML",
+        "sec.ENABLE_VM_FUNCTIONS", "sec.EPT_VIOLATION_VE", "sec.VMCS_SHADOWING",
+        "vmfunc.EPTP_SWITCHING",
         "exit.SAVE_DEBUG_CONTROLS", "exit.HOST_ADDRESS_SPACE_SIZE", "exit.ACK_INTERRUPT_ON_EXIT",
         "exit.SAVE_PAT", "exit.LOAD_PAT", "exit.SAVE_EFER", "exit.LOAD_EFER",
         "exit.SAVE_PREEMPTION_TIMER",
@@ -48,6 +50,8 @@ REGION_SIZE = 4096
 
 CAPABILITY_TABLE = "vmx_capability"
 PROFILE_SHIFT = 16
+VMWRITE_ANY = 1 << 29
+"""IA32_VMX_MISC: VMWRITE may write the fields of VM-exit information too."""
 MOST_MSR_ENTRIES = 512
 """Longest MSR-load or MSR-store area (IA32_VMX_MISC[27:25] is 0)."""
 
@@ -81,9 +85,12 @@ def _basic() -> int:
 
 
 def _misc(allowed: frozenset[str]) -> int:
-    """Preemption timer at TSC rate, activity state HLT, four CR3 targets."""
+    """Preemption timer at TSC rate, every activity state, four CR3 targets."""
     stores_lma = 1 << 5 if "sec.UNRESTRICTED_GUEST" in allowed else 0
-    return stores_lma | 1 << 6 | 4 << 16
+    # VMWRITE to any field came with VMCS shadowing.
+    writes_any = VMWRITE_ANY if "sec.VMCS_SHADOWING" in allowed else 0
+    hlt, shutdown, wait_for_sipi = 1 << 6, 1 << 7, 1 << 8
+    return stores_lma | hlt | shutdown | wait_for_sipi | 4 << 16 | writes_any
 
 
 def _ept_vpid(profile: Profile, allowed: frozenset[str]) -> int:
@@ -115,6 +122,8 @@ def capability_msrs(profile: Profile) -> Mapping[int, int]:
     }
     if "proc.ACTIVATE_SECONDARY_CONTROLS" in allowed:
         words[MSRS.IA32_VMX_PROCBASED_CTLS2] = _word(profile, "sec", true=True)
+    if "sec.ENABLE_VM_FUNCTIONS" in allowed:
+        words[MSRS.IA32_VMX_VMFUNC] = _word(profile, "vmfunc", true=True) >> 32
     if _ept_vpid(profile, allowed):
         words[MSRS.IA32_VMX_EPT_VPID_CAP] = _ept_vpid(profile, allowed)
     return words

@@ -8,6 +8,8 @@ Mechanism (EPT); EPT Violations; EPT Misconfigurations; Accessed and Dirty Flags
 from vtx.isa.builder import Builder, Value, routine_
 from vtx.machine.paging import MAXPHYADDR
 from vtx.spec import CONTROLS, EXITS, MSRS
+from vtx.vmx import page_log as page_log
+from vtx.vmx import virtualization_exception as virtualization_exception
 from vtx.vmx.capability import capability
 
 READ, WRITE, EXECUTE, USER_EXECUTE = 1, 2, 4, 1 << 10
@@ -19,6 +21,9 @@ _HIGH_RESERVED = ((1 << 52) - 1) & ~((1 << MAXPHYADDR) - 1)
 SECONDARY = CONTROLS.ACTIVATE_SECONDARY_CONTROLS.mask
 ENABLE_EPT = CONTROLS.ENABLE_EPT.mask
 MODE_BASED_EPT_EXECUTE = CONTROLS.MODE_BASED_EPT_EXECUTE.mask
+ENABLE_PML, EPT_VIOLATION_VE = CONTROLS.ENABLE_PML.mask, CONTROLS.EPT_VIOLATION_VE.mask
+SUPPRESS_VE = 63
+"""Bit of an EPT entry that maps a page or is not present."""
 EPT_VIOLATION, EPT_MISCONFIGURATION = EXITS.EPT_VIOLATION, EXITS.EPT_MISCONFIGURATION
 
 KIND_WRITE, KIND_USER, KIND_FETCH, KIND_FINAL, KIND_NO_GVA = 1, 2, 4, 8, 32
@@ -51,8 +56,10 @@ def _advanced(b: Builder, kind: Value, final: Value) -> Value:
     return (has & final).select(bits, b.const(64, 0))
 
 
-def _violation(b: Builder, gpa: Value, kind: Value, gva: Value, rights: Value, ad: Value) -> None:
-    """EPT violation (SDM 3C, Exit Qualification for EPT Violations)."""
+def _violation(
+    b: Builder, gpa: Value, kind: Value, gva: Value, rights: Value, ad: Value, entry: Value
+) -> None:
+    """EPT violation (SDM 3C, Exit Qualification for EPT Violations), met at `entry`."""
     final = (kind & KIND_FINAL) != 0
     fetch = (kind & KIND_FETCH) != 0
     write = (kind & KIND_WRITE) != 0
@@ -64,9 +71,12 @@ def _violation(b: Builder, gpa: Value, kind: Value, gva: Value, rights: Value, a
     where = has_gva.zext(64) << 7 | (final & has_gva).zext(64) << 8
     user_execute = (rights & USER_EXECUTE) >> 4
     told = access | (rights & _RIGHTS) << 3 | user_execute | where | _advanced(b, kind, final)
+    gla = has_gva.select(gva, b.const(64, 0))
+    with b.if_(((b.get("proc2_controls") & EPT_VIOLATION_VE) != 0) & ~entry.bit(SUPPRESS_VE)):
+        b.call("raise_virtualization_exception", told, gla, gpa)
     b.put("exit_qualification", told)
     b.put("exit_gpa", gpa)
-    b.put("exit_gla", has_gva.select(gva, b.const(64, 0)))
+    b.put("exit_gla", gla)
     b.put("exit_length", b.const(64, 0))
     b.put("exit_info", b.const(64, 0))
     b.exit(EPT_VIOLATION)
@@ -118,7 +128,7 @@ def ept_walk(b: Builder, gpa: Value, kind: Value, gva: Value) -> None:
         place = table + (((gpa >> shift) & 0x1FF) << 3)
         entry = b.walk_load(64, place, level)
         with b.if_((entry & present) == 0):
-            _violation(b, gpa, kind, gva, b.const(64, 0), ad)
+            _violation(b, gpa, kind, gva, b.const(64, 0), ad, entry)
         used.append((place, entry))
         rights.set(rights.get() & entry)
         return entry
@@ -126,8 +136,11 @@ def ept_walk(b: Builder, gpa: Value, kind: Value, gva: Value) -> None:
     def finish(entry: Value, shift: int) -> None:
         granted = rights.get()
         with b.if_((granted & needed) != needed):
-            _violation(b, gpa, kind, gva, granted, ad)
+            _violation(b, gpa, kind, gva, granted, ad, entry)
         with b.if_(ad):
+            dirties = writes & ((entry & DIRTY) == 0)
+            with b.if_(dirties & ((b.get("proc2_controls") & ENABLE_PML) != 0)):
+                b.call("log_modified_page", gpa)
             for place, seen in used[:-1]:
                 with b.if_((seen & ACCESSED) == 0):
                     b.store_physical(place, seen | ACCESSED)

@@ -16,6 +16,8 @@ from vtx.vmx.vmcs import read_field, write_abort, write_field
 
 ENTRY_FAILURE = 1 << 31
 VALID = 1 << 31
+TRANSLATION = (EXITS.EPT_VIOLATION, EXITS.EPT_MISCONFIGURATION, EXITS.PML_FULL)
+"""Exits from an access to memory that may be made again."""
 ABORT_SAVING_MSRS, ABORT_HOST_PDPTES, ABORT_LOADING_MSRS, ABORT_HOST_MODE = 1, 2, 4, 6
 _TYPE_NMI, _TYPE_EXCEPTION = 2, 3
 _BLOCKING_NMI = 8
@@ -44,9 +46,11 @@ def _record(b: Builder) -> None:
 
 
 def _unblocked_nmi(b: Builder) -> Value:
-    """Bit 12 of the qualification of an EPT violation: the IRET that met it unblocked NMIs."""
-    violation = b.get("exit_reason", 16) == EXITS.EPT_VIOLATION
-    told = violation & b.get("nmi_unblocked", 1) & (b.get("event_valid") == 0)
+    """Bit 12 of the qualification of an EPT violation or a full page-modification log: the IRET
+    that met it unblocked NMIs."""
+    reason = b.get("exit_reason", 16)
+    told = (reason == EXITS.EPT_VIOLATION) | (reason == EXITS.PML_FULL)
+    told = told & b.get("nmi_unblocked", 1) & (b.get("event_valid") == 0)
     b.put("nmi_unblocked", 0)
     return told.select(b.const(64, 1 << 12), b.const(64, 0))
 
@@ -68,6 +72,7 @@ def _record_vectoring(b: Builder) -> None:
 def _abort(b: Builder, indicator: int) -> None:
     """VMX abort: the processor shuts down (SDM 3C, VMX Aborts)."""
     write_abort(b, indicator)
+    b.put("vmx", VMX_ROOT)  # in non-root operation the shutdown state would be a guest's
     b.put("activity", _SHUTDOWN)
     b.return_()
 
@@ -108,7 +113,7 @@ def vm_exit(b: Builder) -> None:
     is_fault = (kind == _TYPE_EXCEPTION) & ((intr_info & 0xFF) != 1)
     # Translation exits leave RF as the instruction found it, so that it can be tried again, or as
     # the event that was being delivered would have pushed it; so do exits for a task gate.
-    translation = (reason == EXITS.EPT_VIOLATION) | (reason == EXITS.EPT_MISCONFIGURATION)
+    translation = b.any_of(*(reason == number for number in TRANSLATION))
     task_gate = (reason == EXITS.TASK_SWITCH) & (b.get("event_valid") != 0)
     retried = (translation | task_gate) & b.get("resume_flag", 1)
     b.call("save_guest", (caused_by_event & is_fault) | retried)
@@ -145,6 +150,16 @@ def exit_for_interrupt(b: Builder, vector: Value, acknowledged: Value) -> None:
     b.put("exit_reason", EXITS.EXTERNAL_INTERRUPT)
     known = (acknowledged != 0).select(vector | VALID, b.const(64, 0))
     b.put("exit_intr_info", known)
+    b.call("vm_exit")
+    b.return_()
+
+
+@routine_(64, results=())
+def exit_for_startup(b: Builder, vector: Value) -> None:
+    """VM exit for a start-up IPI that found the guest in the wait-for-SIPI state."""
+    _clear_exit_slots(b)
+    b.put("exit_reason", EXITS.STARTUP_IPI)
+    b.put("exit_qualification", vector & 0xFF)
     b.call("vm_exit")
     b.return_()
 

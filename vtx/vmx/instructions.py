@@ -5,22 +5,31 @@ Source: SDM 3C, VMX Instruction Reference, the instruction's own page.
 """
 
 from vtx.isa.builder import Value
-from vtx.isa.exit_information import displacement, memory_bits, memory_or_register, register_bits
+from vtx.isa.exit_information import (
+    displacement,
+    memory_bits,
+    memory_or_register,
+    register_bits,
+    secondary,
+)
 from vtx.isa.instruction import UD, Instruction, MemoryOperand, Translated, semantics
 from vtx.isa.key import VMX_OFF
 from vtx.spec import EXITS, MSRS
 from vtx.spec.registers import CR4
 from vtx.vmx import entry as entry
 from vtx.vmx import exit as exit_
+from vtx.vmx import functions as functions
 from vtx.vmx import operations as operations
+from vtx.vmx import shadowing as shadowing
 from vtx.vmx.capability import capability
+from vtx.vmx.operations import VMCS_SHADOWING
 from vtx.vmx.status import SUCCEED, VMCALL_IN_ROOT, fail_valid, put_flags
 
 _GP = 13
 _CR4_VMXE = CR4.VMXE
 _LOCKED, _OUTSIDE_SMX = 1 << 0, 1 << 2
 
-__all__ = ["entry", "exit_", "operations"]
+__all__ = ["entry", "exit_", "functions", "operations", "shadowing"]
 
 
 def _needs_mode(i: Instruction) -> None:
@@ -120,22 +129,34 @@ def vmptrst(i: Instruction) -> None:
 # --- fields ----------------------------------------------------------------------------------
 
 
-def _field_access(i: Instruction, reason: int, *, value: int, encoding: int) -> None:
-    """The numbered operands hold the value and the field's encoding."""
+def _field_access(i: Instruction, reason: int, *, value: int, encoding: int) -> str:
+    """The numbered operands hold the value and the field's encoding.
+
+    In non-root operation a VM exit, unless VMCS shadowing makes the access one to the shadow VMCS.
+    Result: the prefix of the routines that access the VMCS.
+    """
     qualification, info = memory_or_register(i, value)
-    _root_only(i, reason, qualification, info | register_bits(i, encoding, 28))
+    if i.non_root:
+        exits = i.var(1, 1)
+        with i.if_(secondary(i, VMCS_SHADOWING)):
+            index = i.op(encoding).read().zext(64)
+            exits.set(i.call("shadow_access_exits", index, int(reason == EXITS.VMWRITE))[0])
+        with i.if_(exits.get()):
+            i.vm_exit(reason, qualification, info | register_bits(i, encoding, 28))
+    i.require_cpl(0)
+    return "shadow" if i.non_root else "vmx"
 
 
 @semantics("VMREAD")
 def vmread(i: Instruction) -> None:
     _needs_vmx(i)
     _needs_mode(i)
-    _field_access(i, EXITS.VMREAD, value=0, encoding=1)
+    place = _field_access(i, EXITS.VMREAD, value=0, encoding=1)
     destination = i.dst
     if isinstance(destination, MemoryOperand):
         # A fault comes before the failure of the instruction changes the VMCS.
         destination.probe_write()
-    value, status = i.call("vmx_vmread", i.src.read().zext(64))
+    value, status = i.call(f"{place}_vmread", i.src.read().zext(64))
     with i.if_(status == SUCCEED):
         destination.write(value.to(destination.width))
     _finish(i, status)
@@ -145,9 +166,9 @@ def vmread(i: Instruction) -> None:
 def vmwrite(i: Instruction) -> None:
     _needs_vmx(i)
     _needs_mode(i)
-    _field_access(i, EXITS.VMWRITE, value=1, encoding=0)
+    place = _field_access(i, EXITS.VMWRITE, value=1, encoding=0)
     value = i.src.read().zext(64)
-    _finish(i, i.call("vmx_vmwrite", i.dst.read().zext(64), value)[0])
+    _finish(i, i.call(f"{place}_vmwrite", i.dst.read().zext(64), value)[0])
 
 
 # --- entries and calls -----------------------------------------------------------------------
@@ -174,12 +195,6 @@ def vmcall(i: Instruction) -> None:
     _needs_mode(i)
     i.require_cpl(0)
     _finish(i, fail_valid(i, VMCALL_IN_ROOT))
-
-
-@semantics("VMFUNC")
-def vmfunc(i: Instruction) -> None:
-    """No VM function is built, so "enable VM functions" is never 1 and this is always #UD."""
-    i.undefined()
 
 
 # --- invalidation ----------------------------------------------------------------------------

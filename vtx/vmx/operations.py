@@ -9,9 +9,9 @@ from vtx.isa.builder import Builder, Value, routine_
 from vtx.isa.key import VMX_OFF, VMX_ROOT
 from vtx.isa.program import Flush, Service
 from vtx.machine.paging import MAXPHYADDR
-from vtx.spec import MSRS
+from vtx.spec import CONTROLS, MSRS
 from vtx.vmx import status
-from vtx.vmx.capability import PROFILE_SHIFT, REVISION, capability
+from vtx.vmx.capability import PROFILE_SHIFT, REVISION, VMWRITE_ANY, capability
 from vtx.vmx.vmcs import (
     DESCRIPTOR_16,
     DESCRIPTOR_32,
@@ -22,6 +22,7 @@ from vtx.vmx.vmcs import (
     FIELD_TABLE,
     LAUNCH_CLEAR,
     NO_VMCS,
+    SHADOW_INDICATOR,
     write_launch_state,
 )
 
@@ -32,6 +33,7 @@ _LOW_HALF = (1 << 32) - 1
 INVEPT_SINGLE, INVEPT_ALL = 1, 2
 INVVPID_ADDRESS, INVVPID_SINGLE, INVVPID_ALL, INVVPID_RETAIN_GLOBALS = range(4)
 _CAP_INVEPT, _CAP_INVVPID = 1 << 20, 1 << 32
+VMCS_SHADOWING = CONTROLS.VMCS_SHADOWING.mask
 
 
 def _return(b: Builder, code: int) -> None:
@@ -94,7 +96,10 @@ def vmx_vmptrld(b: Builder, region: Value) -> None:
     _fail_if(b, bad_pointer(region), status.VMPTRLD_ADDRESS)
     _fail_if(b, region == b.get("vmxon_pointer"), status.VMPTRLD_VMXON_POINTER)
     # Without VMCS shadowing the shadow indicator must be 0 like the rest of a wrong revision.
-    _fail_if(b, b.load_physical(32, region) != REVISION, status.VMPTRLD_REVISION)
+    shadowing = ((capability(b, MSRS.IA32_VMX_PROCBASED_CTLS2) >> 32) & VMCS_SHADOWING) != 0
+    ignored = shadowing.select(b.const(32, SHADOW_INDICATOR), b.const(32, 0))
+    revision = b.load_physical(32, region) & ~ignored
+    _fail_if(b, revision != REVISION, status.VMPTRLD_REVISION)
     b.put("vmcs_pointer", region)
     _return(b, status.SUCCEED)
 
@@ -108,7 +113,7 @@ def vmx_vmptrst(b: Builder) -> None:
 # --- fields ----------------------------------------------------------------------------------
 
 
-def _descriptor(b: Builder, encoding: Value) -> Value:
+def field_descriptor(b: Builder, encoding: Value) -> Value:
     """What the field table says of an encoding; 0 where the CPU has no such field."""
     key = (b.get("cpu_profile") << PROFILE_SHIFT) | encoding
     known = b.lookup(64, FIELD_TABLE, key, 0)
@@ -120,6 +125,28 @@ def _width_mask(b: Builder, descriptor: Value) -> Value:
     return ((descriptor & DESCRIPTOR_32) != 0).select(b.const(64, _LOW_HALF), narrow)
 
 
+def refuses_write(b: Builder, descriptor: Value) -> Value:
+    """The field is VM-exit information, and the CPU does not let that be written (1 bit)."""
+    read_only = (descriptor & DESCRIPTOR_READ_ONLY) != 0
+    return read_only & ((capability(b, MSRS.IA32_VMX_MISC) & VMWRITE_ANY) == 0)
+
+
+def read_described(b: Builder, region: Value, descriptor: Value) -> Value:
+    """A field of the VMCS at `region`, zero-extended."""
+    whole = b.load_physical(64, region + (descriptor & DESCRIPTOR_OFFSET))
+    high = (descriptor & DESCRIPTOR_HIGH) != 0
+    return high.select(whole >> 32, whole & _width_mask(b, descriptor))
+
+
+def write_described(b: Builder, region: Value, descriptor: Value, value: Value) -> None:
+    """Write a field of the VMCS at `region`, cut to its width."""
+    place = region + (descriptor & DESCRIPTOR_OFFSET)
+    with b.if_((descriptor & DESCRIPTOR_HIGH) != 0):
+        b.store_physical(place + 4, value.trunc(32))
+    with b.else_():
+        b.store_physical(place, value & _width_mask(b, descriptor))
+
+
 @routine_(64, results=(64, 8))
 def vmx_vmread(b: Builder, encoding: Value) -> None:
     """Value of the field `encoding` of the current VMCS, zero-extended, and the status."""
@@ -127,13 +154,10 @@ def vmx_vmread(b: Builder, encoding: Value) -> None:
     pointer = b.get("vmcs_pointer")
     with b.if_(pointer == NO_VMCS):
         b.return_(none, b.const(8, status.FAIL_INVALID))
-    descriptor = _descriptor(b, encoding)
+    descriptor = field_descriptor(b, encoding)
     with b.if_(descriptor == 0):
         b.return_(none, status.fail_valid(b, status.UNSUPPORTED_FIELD))
-    whole = b.load_physical(64, pointer + (descriptor & DESCRIPTOR_OFFSET))
-    high = (descriptor & DESCRIPTOR_HIGH) != 0
-    value = high.select(whole >> 32, whole & _width_mask(b, descriptor))
-    b.return_(value, b.const(8, status.SUCCEED))
+    b.return_(read_described(b, pointer, descriptor), b.const(8, status.SUCCEED))
 
 
 @routine_(64, 64, results=(8,))
@@ -142,14 +166,10 @@ def vmx_vmwrite(b: Builder, encoding: Value, value: Value) -> None:
     pointer = b.get("vmcs_pointer")
     with b.if_(pointer == NO_VMCS):
         _return(b, status.FAIL_INVALID)
-    descriptor = _descriptor(b, encoding)
+    descriptor = field_descriptor(b, encoding)
     _fail_if(b, descriptor == 0, status.UNSUPPORTED_FIELD)
-    _fail_if(b, (descriptor & DESCRIPTOR_READ_ONLY) != 0, status.READ_ONLY_FIELD)
-    place = pointer + (descriptor & DESCRIPTOR_OFFSET)
-    with b.if_((descriptor & DESCRIPTOR_HIGH) != 0):
-        b.store_physical(place + 4, value.trunc(32))
-    with b.else_():
-        b.store_physical(place, value & _width_mask(b, descriptor))
+    _fail_if(b, refuses_write(b, descriptor), status.READ_ONLY_FIELD)
+    write_described(b, pointer, descriptor, value)
     _return(b, status.SUCCEED)
 
 

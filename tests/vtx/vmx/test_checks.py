@@ -181,7 +181,7 @@ BROKEN: list[tuple[str, dict[str, int]]] = [
     ("guest.rflags-reserved", {"GUEST_RFLAGS": 0}),
     ("guest.rflags-reserved", {"GUEST_RFLAGS": 0x8002}),
     ("guest.rflags-if", inject(0x20)),
-    ("guest.activity-state", {"GUEST_ACTIVITY_STATE": 3}),
+    ("guest.activity-state", {"GUEST_ACTIVITY_STATE": 4}),
     ("guest.activity-blocking",
      {"GUEST_ACTIVITY_STATE": 1, "GUEST_INTERRUPTIBILITY_STATE": 2}),
     ("guest.activity-injection", inject(3 << 8 | 6, GUEST_ACTIVITY_STATE=1)),
@@ -209,6 +209,38 @@ BROKEN: list[tuple[str, dict[str, int]]] = [
      {**GUEST_32, "GUEST_CR4": 0x2020, **ept(GUEST_PDPTE2=3)}),
 ]  # fmt: skip
 """A rule, and what to change in a legal VMCS so that it is the first one broken."""
+
+PML, VE, VMFUNC = "ENABLE_PML", "EPT_VIOLATION_VE", "ENABLE_VM_FUNCTIONS"
+_LINK = {**secondary("VMCS_SHADOWING")}
+ON_MAX: list[tuple[str, dict[str, int]]] = [
+    ("control.pml-needs-ept", secondary(PML)),
+    ("control.pml-address", {**ept(PML_ADDRESS=0x9008), **secondary("ENABLE_EPT", PML)}),
+    ("control.ve-information-address",
+     {**ept(VE_INFO_ADDR=BEYOND), **secondary("ENABLE_EPT", VE)}),
+    ("control.mbe-needs-ept", secondary("MODE_BASED_EPT_EXECUTE")),
+    ("control.tsc-multiplier", secondary("USE_TSC_SCALING")),
+    ("control.vmread-bitmap", {**_LINK, "VMREAD_BITMAP_ADDR": 0x9001}),
+    ("control.vmwrite-bitmap", {**_LINK, "VMWRITE_BITMAP_ADDR": BEYOND}),
+    ("control.vm-function-controls",
+     {**ept(VM_FUNCTION_CONTROLS=2), **secondary("ENABLE_EPT", VMFUNC)}),
+    ("control.eptp-switching-needs-ept", {**secondary(VMFUNC), "VM_FUNCTION_CONTROLS": 1}),
+    ("control.eptp-list-address",
+     {**ept(VM_FUNCTION_CONTROLS=1, EPTP_LIST_ADDR=0x9010), **secondary("ENABLE_EPT", VMFUNC)}),
+]  # fmt: skip
+"""The same, for rules on controls that only the newest CPU has."""
+
+
+@EVERY_ENGINE
+@pytest.mark.parametrize(("rule", "change"), ON_MAX, ids=[rule for rule, _ in ON_MAX])
+def test_a_broken_rule_on_later_controls_gives_its_result(
+    engine: str, rule: str, change: dict[str, int]
+) -> None:
+    bench = Bench(engine, profile="max", fields=change)
+    assert (bench.enter(), bench.error, bench.word("vmx")) == (2, 7, 1)
+    values = {**legal_fields(), **change, "efer": 0x500, "vmcs_pointer": VMCS}
+    broken = violated(values, "max", memory=lambda width, hpa: {VMCS: REVISION}.get(hpa, 0))
+    assert broken[0].id == rule
+
 
 IDS = [f"{rule}-{n}" for n, (rule, _) in enumerate(BROKEN)]
 COVERING = [
@@ -298,7 +330,7 @@ def test_a_rule_broken_among_others_is_explained(rule: str, change: dict[str, in
 def test_every_rule_that_some_cpu_can_break_is_broken_here() -> None:
     """All profiles with EPT have its accessed and dirty flags, so that rule always holds."""
     reachable = {rule.id for rule in checks() if rule.reachable}
-    broken = {rule for rule, _ in (*BROKEN, *NEVER_FIRST)}
+    broken = {rule for rule, _ in (*BROKEN, *ON_MAX, *NEVER_FIRST)}
     assert reachable - broken == {"control.eptp-accessed-dirty"}
 
 
