@@ -38,6 +38,7 @@ def options_of(name: str, image: bytes, style: str, engine: str, most: int) -> R
         engine=engine,
         memory=16 << 20,
         append=manifest.get("append", ""),
+        cpus=manifest.get("smp", 1),
         max_instructions=min(most, manifest["max_instructions"]),
     )
 

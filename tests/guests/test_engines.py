@@ -38,6 +38,7 @@ def options_of(name: str, image: bytes, style: str, engine: str) -> RunOptions:
         engine=engine,
         memory=16 << 20,
         append=manifest.get("append", ""),
+        cpus=manifest.get("smp", 1),
         max_instructions=manifest["max_instructions"],
     )
 

@@ -84,8 +84,12 @@ def make_engine(
 def make_engines(
     name: str, cpus: Sequence[Cpu], features: frozenset[str], *, code_cache: int = CODE_CACHE
 ) -> list[Reference]:
-    """An executor for each CPU of a machine, all of the kind `name`."""
-    return [make_engine(name, cpu, features, code_cache=code_cache) for cpu in cpus]
+    """An executor for each CPU of a machine, all of the kind `name`.
+
+    They share `code_cache` evenly, but for the least that each one needs.
+    """
+    share = max(LEAST_CODE_CACHE, code_cache // len(cpus))
+    return [make_engine(name, cpu, features, code_cache=share) for cpu in cpus]
 
 
 def completing(name: str) -> str:

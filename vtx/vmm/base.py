@@ -130,6 +130,8 @@ class Vmm:
         while True:
             if self._ending is not None:
                 return self._ending
+            if self.vm.soft.signals.init:
+                self.vm.platform.restart()
             if self.vm.platform.stop_request is not None:
                 self._ending = requested(self.vm.platform.stop_request)
             elif self.vm.retired >= limit:

@@ -24,6 +24,7 @@ from tests.vtx.vmm.several_guests import (
 )
 from vtx.spec import turn_instructions
 from vtx.trace import Event, Interrupt, Probe, Startup
+from vtx.vmm.compare import compare
 from vtx.vmm.launch import RunOptions, RunResult, finish, launch, run
 from vtx.vmm.styles import LaunchError
 
@@ -339,3 +340,16 @@ def test_auto_means_the_bare_machine_where_there_are_several_cpus(
 
     assert result.style == "bare"
     assert result.notes == ["2 CPUs: a VM has one, so there is no VMM"]
+
+
+@pytest.mark.parametrize("engine", ["reference", pytest.param("native", marks=NEEDS_NATIVE)])
+def test_init_to_itself_is_a_reset_in_every_style(
+    assemble_source: Callable[[str], bytes], engine: str
+) -> None:
+    main = "mov dword ptr [rbx + 0x300], 0x4500; inc eax; inc eax"
+    image = assemble_source(guest(main, "", start=False).replace("OTHERS", "0"))
+    options = RunOptions(image=image, image_name="t", engine=engine, memory=2 << 20)
+    found = compare(options, ["bare", "ept", "shadow"])
+
+    assert found.differences == []
+    assert [run.ended for run in found.runs] == ["reset"] * 3
