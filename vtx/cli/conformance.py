@@ -23,11 +23,25 @@ MARK = "mark.covers("
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--update", is_flag=True, help="Collect the tests' marks and write spec/ anew.")
-def conformance(as_json: bool, update: bool) -> int:
+@click.option("--mutate", "mutants", is_flag=True, help="Turn each row around; do tests notice?")
+@click.option("--only", multiple=True, metavar="ROW", help="With --mutate: this row (repeatable).")
+@click.option(
+    "--jobs", type=click.IntRange(1, 64), default=2, show_default=True, help="Mutants at a time."
+)
+def conformance(
+    as_json: bool, update: bool, mutants: bool, only: tuple[str, ...], jobs: int
+) -> int:
     """List the VM-entry checks, controls and exit reasons: built, advertised, tested.
 
-    Ends with 1 when a row is advertised and has no test.
+    Ends with 1 when a row is advertised and has no test; with --mutate, when a mutant survives
+    the tests of its own row.
     """
+    if only and not mutants:
+        raise click.UsageError("--only chooses mutants; give --mutate")
+    if mutants:
+        from vtx.cli.mutate import mutate
+
+        return mutate(only, jobs, as_json=as_json)
     if update:
         _update()
     from vtx.view import conformance as view
