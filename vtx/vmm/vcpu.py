@@ -20,7 +20,7 @@ _SHARED = (
 """Registers that a VM exit leaves in the CPU, guest's values and all."""
 _SHARED_SLOTS = tuple(SLOTS[name] for name in _SHARED)
 
-_FIELDS = {
+HELD_FIELDS = {
     "rip": "GUEST_RIP", "rsp": "GUEST_RSP", "cr3": "GUEST_CR3", "dr7": "GUEST_DR7",
     "gdtr_base": "GUEST_GDTR_BASE", "gdtr_limit": "GUEST_GDTR_LIMIT",
     "idtr_base": "GUEST_IDTR_BASE", "idtr_limit": "GUEST_IDTR_LIMIT",
@@ -36,7 +36,7 @@ _FIELDS = {
     )
 }  # fmt: skip
 """State slot -> the guest-state field that holds it while the guest runs."""
-_HELD_SLOTS = tuple((SLOTS[slot], name) for slot, name in _FIELDS.items() if slot != "cr3")
+_HELD_SLOTS = tuple((SLOTS[slot], name) for slot, name in HELD_FIELDS.items() if slot != "cr3")
 _HELD = (*(name for _, name in _HELD_SLOTS), "GUEST_RFLAGS", "GUEST_ACTIVITY_STATE")
 _PDPTES = tuple((f"pdpte{n}", f"GUEST_PDPTE{n}") for n in range(4))
 
