@@ -19,7 +19,7 @@
 #   step.inc      how the guest executes one instruction under our eyes
 #   cpuid.inc, control.inc, msr.inc        instructions that exit, by kind
 #   io.inc, string.inc, mmio.inc           how the guest reaches its devices
-#   com1.inc, pic.inc, pit.inc, lapic.inc, ioapic.inc, cmos.inc   those devices
+#   com1.inc, pic.inc, pit.inc, lapic*.inc, ioapic.inc, cmos.inc   those devices
 #   shutdown.inc  how it all ends
 #
 # Conventions: RBX, RBP and R12 to R15 survive calls, other registers do not. A handler of a VM
@@ -54,6 +54,9 @@
         .include "pic.inc"
         .include "pit.inc"
         .include "lapic.inc"
+        .include "lapic_timer.inc"
+        .include "lapic_ipi.inc"
+        .include "lapic_registers.inc"
         .include "ioapic.inc"
         .include "cmos.inc"
         .include "shutdown.inc"
