@@ -64,3 +64,14 @@ def assemble_source(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str],
         return asm.assemble_file(path, include=INCLUDE).elf()
 
     return assemble
+
+
+@pytest.fixture(scope="session")
+def firmware() -> Callable[[], bytes]:
+    """Makes the image of the VMM in assembly (firmware/)."""
+    return _firmware
+
+
+@cache
+def _firmware() -> bytes:
+    return asm.assemble_file(GUESTS.parent / "firmware" / "firmware.s").elf()

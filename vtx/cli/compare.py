@@ -30,6 +30,8 @@ from vtx.cli.sizes import in_words
 def compare(image: Path | None, kernel: Path | None, vmm: str, as_json: bool, **guest: Any) -> int:
     """Run IMAGE in several styles of virtualization and compare everything the guest can see.
 
+    With the style firmware among them, the VMMs' exits are aligned as well.
+
     Ends with 0 when console, memory, registers, retired instructions and exit status are the
     same in all of them, with 1 when they differ, 2 for input that cannot be used, 130 after
     Ctrl-C.
@@ -41,7 +43,7 @@ def compare(image: Path | None, kernel: Path | None, vmm: str, as_json: bool, **
     from vtx.view.comparisons import comparison_as_dict, show_comparison
     from vtx.view.text import json_line
     from vtx.vmm.compare import compare as compare_styles
-    from vtx.vmm.styles import LaunchError
+    from vtx.vmm.styles import FIRMWARE, LaunchError
 
     title = Path(options.image_name).name
     with (
@@ -49,7 +51,9 @@ def compare(image: Path | None, kernel: Path | None, vmm: str, as_json: bool, **
         enough_memory(in_words(options.memory)),
         progress_by_style(title, options.max_instructions) as on_progress,
     ):
-        found = compare_styles(options, styles, on_progress=on_progress)
+        found = compare_styles(
+            options, styles, on_progress=on_progress, with_exits=FIRMWARE in styles
+        )
     if any(run.ended == "interrupted" for run in found.runs):
         raise KeyboardInterrupt
     if as_json:

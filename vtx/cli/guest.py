@@ -14,6 +14,7 @@ import click
 
 from vtx.cli.errors import InputError, as_input_errors
 from vtx.cli.files import read_file
+from vtx.cli.firmware import firmware_image
 from vtx.cli.inputs import SourceOptions, console_input, parse_defines, read_image, read_module
 from vtx.cli.sizes import SIZE
 
@@ -134,6 +135,7 @@ class Guest:
             append=self.append,
             initrd=initrd,
             modules=modules,
+            firmware=firmware_image,
             console_input=typed,
         )
 

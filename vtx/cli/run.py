@@ -33,7 +33,7 @@ WELL_ENDED = frozenset({"power_off", "halted", "debug_exit", "reset"})
     default="auto",
     show_default=True,
     metavar="STYLE",
-    help="bare, ept, shadow, auto or FILE.py:Class.",
+    help="bare, ept, shadow, firmware, auto or FILE.py:Class.",
 )
 @click.option("--trace", type=click.Path(path_type=Path), help="Write a trace (.vtxb: binary).")
 @click.option(

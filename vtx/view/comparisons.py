@@ -12,6 +12,7 @@ from vtx.view.text import Table, count, one_of_several, print_table, printable
 
 if TYPE_CHECKING:
     from vtx.vmm.compare import Comparison, Difference
+    from vtx.vmm.exit_sequences import ExitAlignment
     from vtx.vmm.launch import RunResult
 
 HASH_DIGITS = 16
@@ -30,6 +31,23 @@ def comparison_as_dict(found: Comparison) -> dict[str, Any]:
             name: statistics(run)
             for name, run in zip(style_names(found.runs), found.runs, strict=True)
         },
+    } | _exits_as_dict(found)
+
+
+def _exits_as_dict(found: Comparison) -> dict[str, Any]:
+    """Under `exits`, how the VMMs' exits align, if that was looked at."""
+    if not found.exits:
+        return {}
+    return {
+        "exits": [
+            {
+                "where": item.where,
+                "equal": item.equal,
+                "only_left": item.only_left,
+                "only_right": item.only_right,
+            }
+            for item in found.exits
+        ]
     }
 
 
@@ -53,6 +71,8 @@ def show_comparison(found: Comparison, out: TextIO) -> None:
             print(f"{name}: {printable(run.message)}", file=out)
         for note in run.notes:
             print(f"{name}: note: {printable(note)}", file=out)
+    for alignment in found.exits:
+        print(f"exits: {alignment_in_words(alignment)}", file=out)
     if found.same:
         said = "end in the same state: console, memory, registers, retired, exit status"
         print(f"same: {one_of_several(names)} {said}", file=out)
@@ -67,6 +87,16 @@ def difference_in_words(item: Difference) -> str:
     if item.first_retired is None:
         return where
     return f"{where} (first after {count(item.first_retired)} retired instructions)"
+
+
+def alignment_in_words(item: ExitAlignment) -> str:
+    """How two VMMs' exits align, in one line."""
+    left, _, right = item.where.rpartition("/")
+    text = f"{item.where}: {count(item.equal)} equal in reason, qualification, RIP and clock"
+    for name, only in ((left, item.only_left), (right, item.only_right)):
+        counts = ", ".join(f"{reason} {count(number)}" for reason, number in ordered(only))
+        text += f"; only {name}: {counts}" if counts else ""
+    return printable(text)
 
 
 def _rows(runs: list[RunResult]) -> list[tuple[str, ...]]:

@@ -7,8 +7,9 @@ stopping at ever closer places.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
+from vtx.vmm.exit_sequences import ExitAlignment, ExitSequence, align_exits
 from vtx.vmm.launch import (
     Launched,
     RunOptions,
@@ -46,6 +47,8 @@ class Comparison:
 
     runs: list[RunResult]
     differences: list[Difference]
+    exits: list[ExitAlignment] = field(default_factory=list)
+    """Where it was asked for: each VMM's exits beside those of the first VMM."""
 
     @property
     def same(self) -> bool:
@@ -53,13 +56,19 @@ class Comparison:
 
 
 def compare(
-    options: RunOptions, styles: list[str], on_progress: Progress | None = None
+    options: RunOptions,
+    styles: list[str],
+    on_progress: Progress | None = None,
+    *,
+    with_exits: bool = False,
 ) -> Comparison:
-    """Run `options` in every style. Raises LaunchError when one cannot be started."""
+    """Run `options` in every style, and align the VMMs' exits if asked to (which takes as long
+    as tracing). Raises LaunchError when a style cannot be started."""
     check_styles(options, styles)
     runs: list[RunResult] = []
-    for style in styles:
-        launched = launch(_for(options, style))
+    sequences = [ExitSequence() for _ in styles]
+    for style, sequence in zip(styles, sequences, strict=True):
+        launched = launch(replace(_for(options, style), trace=sequence if with_exits else None))
         report = _reporter(launched.style, on_progress)
         ending = drive(launched.session, options.max_instructions, report)
         runs.append(finish(launched, ending, None))
@@ -70,7 +79,17 @@ def compare(
             first = _first_divergence(options, runs[0], run)
             pair = f"{runs[0].style}/{run.style}"
             differences += [Difference(pair, what, first) for what in found]
-    return Comparison(runs, differences)
+    return Comparison(runs, differences, _aligned(runs, sequences) if with_exits else [])
+
+
+def _aligned(runs: list[RunResult], sequences: list[ExitSequence]) -> list[ExitAlignment]:
+    """Every VMM's exits beside the first one's; the bare machine has none."""
+    vmms = [
+        (run.style, sequence.keys)
+        for run, sequence in zip(runs, sequences, strict=True)
+        if run.style != "bare"
+    ]
+    return [align_exits(f"{vmms[0][0]}/{name}", vmms[0][1], keys) for name, keys in vmms[1:]]
 
 
 def _for(options: RunOptions, style: str) -> RunOptions:

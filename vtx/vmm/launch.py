@@ -19,12 +19,13 @@ from vtx.machine.loader import ImageError, load_image
 from vtx.spec import SpecError
 from vtx.trace import End, Event, Input
 from vtx.vmm.ending import Ending
+from vtx.vmm.firmware import FirmwareError, FirmwareSession
 from vtx.vmm.frames import OutOfFramesError
 from vtx.vmm.port import VmxError
 from vtx.vmm.probing import ProbeError
 from vtx.vmm.session import BareSession, Session
 from vtx.vmm.several import SmpSession
-from vtx.vmm.styles import LaunchError, resolve_style
+from vtx.vmm.styles import FIRMWARE, LaunchError, resolve_style
 from vtx.vmm.virtual import VirtualSession
 
 PROGRESS_STEP = 50_000
@@ -54,6 +55,8 @@ class RunOptions:
     trace: EventSink | None = None
     probes: tuple[str, ...] = ()
     """Symbols, or addresses as 0x...: `trace` gets an event when the instruction there retires."""
+    firmware: Callable[[], bytes] | None = None
+    """Makes the image of the VMM in assembly, for the style `firmware`."""
     console: Sink | None = None
     console_input: bytes = b""
     on_progress: Callable[[int], None] | None = None
@@ -106,8 +109,10 @@ def launch(options: RunOptions) -> Launched:
             options.console(data)
 
     try:
-        if style.vmm is None:
-            session: Session = _bare(options, cpu, serial, engine)
+        if style.name == FIRMWARE:
+            session: Session = _firmware(options, cpu, serial, engine)
+        elif style.vmm is None:
+            session = _bare(options, cpu, serial, engine)
         else:
             session = VirtualSession.start(
                 style.vmm, options.image, name=options.image_name, cpu=cpu,
@@ -115,7 +120,7 @@ def launch(options: RunOptions) -> Launched:
                 modules=_modules(options), serial=serial, trace=options.trace, engine=engine,
                 code_cache=options.code_cache, probes=options.probes,
             )  # fmt: skip
-    except (ImageError, ProbeError) as error:
+    except (FirmwareError, ImageError, ProbeError) as error:
         raise LaunchError(str(error)) from None
     except (VmxError, OutOfFramesError) as error:
         raise LaunchError(f"--vmm {style.name}: {error}") from None
@@ -183,6 +188,18 @@ def _bare(
     return session(
         computer, boot, engine=engine, code_cache=options.code_cache, trace=options.trace,
         probes=options.probes,
+    )  # fmt: skip
+
+
+def _firmware(options: RunOptions, cpu: CpuModel, serial: Sink, engine: str) -> FirmwareSession:
+    if options.firmware is None:
+        raise LaunchError("--vmm firmware: RunOptions.firmware has to give the VMM's image")
+    if options.probes:
+        raise LaunchError("--probe: not under --vmm firmware; use ept, shadow or bare")
+    return FirmwareSession(
+        options.firmware(), options.image, name=options.image_name, cpu=cpu,
+        ram_size=options.memory, command_line=options.append, modules=_modules(options),
+        serial=serial, trace=options.trace, engine=engine, code_cache=options.code_cache,
     )  # fmt: skip
 
 

@@ -16,7 +16,6 @@ from vtx.machine.bus import Bus
 from vtx.machine.computer import Computer, apply_boot_state
 from vtx.machine.loader import BootState
 from vtx.machine.platform import Platform
-from vtx.machine.state import State
 from vtx.trace import Event, Interrupt
 from vtx.vmm.ending import Ending, requested
 from vtx.vmm.explain import explain_root_failure
@@ -71,7 +70,16 @@ _READ = (
 )  # fmt: skip
 
 
-def guest_registers(state: State) -> dict[str, int]:
+class Readable(Protocol):
+    """Registers by their state slots, wherever they are."""
+
+    @property
+    def rflags(self) -> int: ...
+
+    def read(self, slot: str) -> int: ...
+
+
+def guest_registers(state: Readable) -> dict[str, int]:
     """Everything a guest can read of its own registers, by name."""
     values = {name: state.read(name) for name in _READ}
     values["rflags"] = state.rflags

@@ -12,7 +12,8 @@ from vtx.vmm.ept import Ept
 from vtx.vmm.shadow import Shadow
 
 VMMS: dict[str, type[Vmm]] = {"ept": Ept, "shadow": Shadow}
-STYLES = ("bare", *VMMS)
+FIRMWARE = "firmware"
+STYLES = ("bare", *VMMS, FIRMWARE)
 
 
 class LaunchError(Exception):
@@ -21,7 +22,7 @@ class LaunchError(Exception):
 
 @dataclass(frozen=True)
 class Style:
-    """A style's name and its VMM; None is the bare machine."""
+    """A style's name and its VMM in Python; None is the bare machine, or the VMM in assembly."""
 
     name: str
     vmm: type[Vmm] | None
@@ -44,6 +45,10 @@ def resolve_style(name: str, cpu: CpuModel, cpus: int = 1) -> tuple[Style, list[
         return Style("shadow", Shadow), [f"CPU {cpu.text} has no EPT: using shadow paging"]
     if name == "bare":
         return Style("bare", None), []
+    if name == FIRMWARE:
+        if not has_ept:
+            raise LaunchError(f"--vmm firmware: CPU {cpu.text} has no EPT; use --vmm shadow")
+        return Style(FIRMWARE, None), []
     if name in VMMS:
         if name == "ept" and not has_ept:
             raise LaunchError(f"--vmm ept: CPU {cpu.text} has no EPT; use --vmm shadow or auto")

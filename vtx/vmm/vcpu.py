@@ -21,7 +21,7 @@ _SHARED = (
 """Registers that a VM exit leaves in the CPU, guest's values and all."""
 _SHARED_RUNS = tuple(runs(SLOTS[name] for name in _SHARED))
 
-_FIELDS = {
+HELD_FIELDS = {
     "rip": "GUEST_RIP", "rsp": "GUEST_RSP", "cr3": "GUEST_CR3", "dr7": "GUEST_DR7",
     "gdtr_base": "GUEST_GDTR_BASE", "gdtr_limit": "GUEST_GDTR_LIMIT",
     "idtr_base": "GUEST_IDTR_BASE", "idtr_limit": "GUEST_IDTR_LIMIT",
@@ -39,11 +39,11 @@ _FIELDS = {
 """State slot -> the guest-state field that holds it while the guest runs."""
 _OFTEN = ("rip", "rsp", "interruptibility", "pending_debug")
 """What differs from exit to exit; the others are looked at only when one of them has changed."""
-_OFTEN_FIELDS = (*(_FIELDS[slot] for slot in _OFTEN), "GUEST_RFLAGS", "GUEST_ACTIVITY_STATE")
-_RARE = tuple(slot for slot in _FIELDS if slot not in (*_OFTEN, "cr3"))
+_OFTEN_FIELDS = (*(HELD_FIELDS[slot] for slot in _OFTEN), "GUEST_RFLAGS", "GUEST_ACTIVITY_STATE")
+_RARE = tuple(slot for slot in HELD_FIELDS if slot not in (*_OFTEN, "cr3"))
 _RARE_SLOTS, _RARE_FIELDS = (
     tuple(SLOTS[slot] for slot in _RARE),
-    tuple(_FIELDS[slot] for slot in _RARE),
+    tuple(HELD_FIELDS[slot] for slot in _RARE),
 )
 _rare_image = imager(_RARE_SLOTS)
 _RIP, _RSP, _BLOCKING, _PENDING = (SLOTS[slot] for slot in _OFTEN)

@@ -7,11 +7,11 @@ memory is virtualized.
 from vtx.engine.boundary import Boundary
 from vtx.engine.choice import make_engine
 from vtx.isa.layout import SLOTS
+from vtx.machine.bus import FrameMap
 from vtx.machine.code_watch import CodeWatch
 from vtx.machine.computer import Computer, Sink, discard
 from vtx.machine.cpu_model import CpuModel
 from vtx.machine.memory import PhysicalMemory
-from vtx.vmm.frames import ScatteredFrames
 from vtx.vmm.walk_memory import WalkMemory
 
 _RETIRED, _IDLE = SLOTS["retired"], SLOTS["idle"]
@@ -30,7 +30,7 @@ class VirtualMachine:
         cpu: CpuModel,
         ram_size: int,
         memory: PhysicalMemory,
-        frames: ScatteredFrames,
+        frames: FrameMap,
         code: CodeWatch,
         serial: Sink = discard,
         engine: str = "reference",

@@ -22,7 +22,9 @@ LAUNCH_CLEAR, LAUNCH_LAUNCHED = 0, 1
 
 OFFSETS: dict[str, int] = {row.name: _FIRST_FIELD + 8 * n for n, row in enumerate(fields())}
 """Field name -> byte offset in the region."""
-assert _FIRST_FIELD + 8 * len(OFFSETS) <= REGION_SIZE, "the fields do not fit the region"
+VMCS_BYTES = _FIRST_FIELD + 8 * len(OFFSETS)
+"""Bytes of a region that mean something."""
+assert VMCS_BYTES <= REGION_SIZE, "the fields do not fit the region"
 
 # What the table says of an encoding: offset, how the access is made, and how wide it is.
 DESCRIPTOR_OFFSET = 0xFFF
