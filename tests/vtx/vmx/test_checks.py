@@ -64,7 +64,7 @@ BROKEN: list[tuple[str, dict[str, int]]] = [
     ("control.pin-reserved", {"PINBASED_CONTROLS": controls("pin") | 1 << 8}),
     ("control.pin-reserved", {"PINBASED_CONTROLS": 0}),
     ("control.proc-reserved", {"PROCBASED_CONTROLS": proc() | 1 << 17}),
-    ("control.sec-reserved", {**secondary(), "SECONDARY_PROCBASED_CONTROLS": 1 << 13}),
+    ("control.sec-reserved", {**secondary(), "SECONDARY_PROCBASED_CONTROLS": 1 << 29}),
     ("control.cr3-target-count", {"CR3_TARGET_COUNT": 5}),
     ("control.io-bitmap-a", {"PROCBASED_CONTROLS": proc("USE_IO_BITMAPS"), "IO_BITMAP_A": 1}),
     ("control.io-bitmap-b", {"PROCBASED_CONTROLS": proc("USE_IO_BITMAPS"), "IO_BITMAP_B": BEYOND}),
