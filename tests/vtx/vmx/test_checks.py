@@ -221,6 +221,7 @@ ON_MAX: list[tuple[str, dict[str, int]]] = [
     ("control.tsc-multiplier", secondary("USE_TSC_SCALING")),
     ("control.vmread-bitmap", {**_LINK, "VMREAD_BITMAP_ADDR": 0x9001}),
     ("control.vmwrite-bitmap", {**_LINK, "VMWRITE_BITMAP_ADDR": BEYOND}),
+    ("control.tpr-shadow-needed", secondary("VIRTUALIZE_X2APIC_MODE")),
     ("control.vm-function-controls",
      {**ept(VM_FUNCTION_CONTROLS=2), **secondary("ENABLE_EPT", VMFUNC)}),
     ("control.eptp-switching-needs-ept", {**secondary(VMFUNC), "VM_FUNCTION_CONTROLS": 1}),
@@ -286,6 +287,8 @@ def test_every_row_of_the_table_is_kept_by_something() -> None:
 
 NO_EFER = {"efer": 0}
 NEVER_FIRST: list[tuple[str, dict[str, int]]] = [
+    ("control.x2apic-not-with-apic-accesses",
+     secondary("VIRTUALIZE_X2APIC_MODE", "VIRTUALIZE_APIC_ACCESSES")),
     ("entry-control.smm", {"VMENTRY_CONTROLS": controls("entry", "IA32E_MODE_GUEST") | 1 << 10}),
     ("entry-control.event-error-code-protected-mode",
      {**ept(GUEST_CR0=0x30), **inject(1 << 11 | 3 << 8 | 13),
