@@ -14,6 +14,7 @@ from vtx.isa.builder import Value
 from vtx.isa.descriptor_tables import require_no_umip
 from vtx.isa.exit_information import exit_when
 from vtx.isa.instruction import DB, GP, Instruction, RegisterOperand, gpr_index, semantics
+from vtx.isa.msrs import VIRTUAL_TPR
 from vtx.isa.program import Service
 from vtx.spec import CONTROLS, EXITS
 from vtx.spec.registers import CR0, CR4
@@ -29,7 +30,6 @@ CR8_LOAD_EXITING, CR8_STORE_EXITING, USE_TPR_SHADOW = (
     CONTROLS.USE_TPR_SHADOW.mask,
 )
 MOV_DR_EXITING = CONTROLS.MOV_DR_EXITING.mask
-VIRTUAL_TPR = 0x80
 _TO_CR, _FROM_CR, _CLTS, _LMSW = 0, 1 << 4, 2 << 4, 3 << 4
 _LMSW_MEMORY, _FROM_DR = 1 << 6, 1 << 4
 CR0_PE, CR0_TS, CR0_LOW = CR0.PE, CR0.TS, 0xF

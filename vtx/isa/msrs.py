@@ -37,7 +37,10 @@ ENABLE_RDTSCP, USE_TSC_SCALING = CONTROLS.ENABLE_RDTSCP.mask, CONTROLS.USE_TSC_S
 CR4_TSD, CR4_PCE, CR4_VMXE = CR4.TSD, CR4.PCE, CR4.VMXE
 EFER_LME, EFER_NXE = EFER.LME, EFER.NXE
 CR0_PG = CR0.PG
-X2APIC_FIRST, X2APIC_LAST = 0x800, 0x8FF
+X2APIC_FIRST, X2APIC_LAST, X2APIC_TPR = 0x800, 0x8FF, 0x808
+VIRTUALIZE_X2APIC_MODE = CONTROLS.VIRTUALIZE_X2APIC_MODE.mask
+VIRTUAL_TPR = 0x80
+"""Offset of the task priority in the virtual-APIC page."""
 VMX_FIRST, VMX_LAST = 0x480, 0x4FF
 
 Reader = Callable[[Builder], Value]
@@ -279,11 +282,31 @@ def edx_eax(i: Instruction) -> Value:
     return (i.get("rdx") << 32) | (i.get("rax") & 0xFFFF_FFFF)
 
 
+def _virtual_tpr(i: Instruction, index: Value) -> Value:
+    """The access is to the task priority of the virtual APIC (1 bit). Non-root only."""
+    return secondary(i, VIRTUALIZE_X2APIC_MODE) & (index == X2APIC_TPR)
+
+
+def _write_virtual_tpr(i: Instruction, value: Value) -> None:
+    """WRMSR of the task priority with "virtualize x2APIC mode", whatever mode the APIC is in.
+
+    SDM 3C, Virtualizing MSR-Based APIC Accesses; TPR Virtualization. The exit comes behind it.
+    """
+    i.fault_if((value >> 8) != 0, GP, 0)
+    i.store_physical(i.get("virtual_apic") + VIRTUAL_TPR, value)
+    i.put("tpr_below_threshold", (value >> 4).ult(i.get("tpr_threshold") & 0xF))
+    i.next()
+
+
 @semantics("RDMSR")
 def rdmsr(i: Instruction) -> None:
     i.require_cpl(0)
     index = i.get("rcx", 32)
     _exit_for_msr(i, index, writes=False)
+    if i.non_root:
+        with i.if_(_virtual_tpr(i, index)):
+            put_edx_eax(i, i.load_physical(64, i.get("virtual_apic") + VIRTUAL_TPR))
+            i.next()
     legal, value = i.call("read_msr", index)
     i.fault_if(~legal, GP, 0)
     put_edx_eax(i, value)
@@ -294,6 +317,9 @@ def wrmsr(i: Instruction) -> None:
     i.require_cpl(0)
     index = i.get("rcx", 32)
     _exit_for_msr(i, index, writes=True)
+    if i.non_root:
+        with i.if_(_virtual_tpr(i, index)):
+            _write_virtual_tpr(i, edx_eax(i))
     (legal,) = i.call("write_msr", index, edx_eax(i))
     i.fault_if(~legal, GP, 0)
     i.resync()

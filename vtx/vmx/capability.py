@@ -33,7 +33,7 @@ IMPLEMENTED_CONTROLS: frozenset[str] = frozenset(
         "sec.ENABLE_INVPCID", "sec.RDSEED_EXITING", "sec.PAUSE_LOOP_EXITING",
         "sec.USE_TSC_SCALING", "sec.MODE_BASED_EPT_EXECUTE", "sec.ENABLE_PML",
         "sec.ENABLE_VM_FUNCTIONS", "sec.EPT_VIOLATION_VE", "sec.VMCS_SHADOWING",
-        "vmfunc.EPTP_SWITCHING",
+        "sec.VIRTUALIZE_X2APIC_MODE", "vmfunc.EPTP_SWITCHING",
         "exit.SAVE_DEBUG_CONTROLS", "exit.HOST_ADDRESS_SPACE_SIZE", "exit.ACK_INTERRUPT_ON_EXIT",
         "exit.SAVE_PAT", "exit.LOAD_PAT", "exit.SAVE_EFER", "exit.LOAD_EFER",
         "exit.SAVE_PREEMPTION_TIMER",

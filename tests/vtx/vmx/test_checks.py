@@ -64,7 +64,7 @@ BROKEN: list[tuple[str, dict[str, int]]] = [
     ("control.pin-reserved", {"PINBASED_CONTROLS": controls("pin") | 1 << 8}),
     ("control.pin-reserved", {"PINBASED_CONTROLS": 0}),
     ("control.proc-reserved", {"PROCBASED_CONTROLS": proc() | 1 << 17}),
-    ("control.sec-reserved", {**secondary(), "SECONDARY_PROCBASED_CONTROLS": 1 << 13}),
+    ("control.sec-reserved", {**secondary(), "SECONDARY_PROCBASED_CONTROLS": 1 << 29}),
     ("control.cr3-target-count", {"CR3_TARGET_COUNT": 5}),
     ("control.io-bitmap-a", {"PROCBASED_CONTROLS": proc("USE_IO_BITMAPS"), "IO_BITMAP_A": 1}),
     ("control.io-bitmap-b", {"PROCBASED_CONTROLS": proc("USE_IO_BITMAPS"), "IO_BITMAP_B": BEYOND}),
@@ -221,6 +221,7 @@ ON_MAX: list[tuple[str, dict[str, int]]] = [
     ("control.tsc-multiplier", secondary("USE_TSC_SCALING")),
     ("control.vmread-bitmap", {**_LINK, "VMREAD_BITMAP_ADDR": 0x9001}),
     ("control.vmwrite-bitmap", {**_LINK, "VMWRITE_BITMAP_ADDR": BEYOND}),
+    ("control.tpr-shadow-needed", secondary("VIRTUALIZE_X2APIC_MODE")),
     ("control.vm-function-controls",
      {**ept(VM_FUNCTION_CONTROLS=2), **secondary("ENABLE_EPT", VMFUNC)}),
     ("control.eptp-switching-needs-ept", {**secondary(VMFUNC), "VM_FUNCTION_CONTROLS": 1}),
@@ -290,6 +291,8 @@ def test_every_row_of_the_table_is_kept_by_something() -> None:
 
 NO_EFER = {"efer": 0}
 NEVER_FIRST: list[tuple[str, dict[str, int]]] = [
+    ("control.x2apic-not-with-apic-accesses",
+     secondary("VIRTUALIZE_X2APIC_MODE", "VIRTUALIZE_APIC_ACCESSES")),
     ("entry-control.smm", {"VMENTRY_CONTROLS": controls("entry", "IA32E_MODE_GUEST") | 1 << 10}),
     ("entry-control.event-error-code-protected-mode",
      {**ept(GUEST_CR0=0x30), **inject(1 << 11 | 3 << 8 | 13),
