@@ -58,7 +58,12 @@ setup:  mov edi, GDT + TSS_SELECTOR
         mov cr4, rax
         fix_control_register 0, MSR_VMX_CR0_FIXED0
         fix_control_register 4, MSR_VMX_CR4_FIXED0
-        read_msr MSR_VMX_BASIC
+        read_msr MSR_FEATURE_CONTROL
+        test al, 1                      # locked, as firmware should leave it
+        jnz 1f
+        or al, 5                        # lock, VMX outside SMX
+        write_msr MSR_FEATURE_CONTROL
+1:      read_msr MSR_VMX_BASIC
         mov [VMXON_REGION], eax
         mov [VMCS], eax
         push VMXON_REGION
