@@ -23,6 +23,7 @@ STYLES = ["bare", "ept", "shadow"]
 
 BARE_ONLY = {
     "vmx": "is a hypervisor itself: no style gives its guest VMX",
+    "vmx-more": "is one, too",
     "smp": "has several CPUs: a VM has one",
 }
 """Guest -> why it cannot run under a VMM. At most three rows."""
@@ -31,6 +32,7 @@ NO_MANIFEST = {
     "bench": "kernels of vtx bench, see tests/vtx/bench",
     "c": "compiled by the system's compiler, see test_boot_c.py",
     "include": "no guest",
+    "kit": "its table is made by tests/kit",
 }
 
 

@@ -91,6 +91,14 @@ CONTEXTS: Mapping[str, Changes] = {
     "nmi-window": _pin("NMI_EXITING", "VIRTUAL_NMIS") | _proc("NMI_WINDOW_EXITING"),
     "ept": secondary("ENABLE_EPT"),
     "vpid": secondary("ENABLE_VPID"),
+    "pml": secondary("ENABLE_EPT", "ENABLE_PML"),
+    "mode-based-execute": secondary("ENABLE_EPT", "MODE_BASED_EPT_EXECUTE"),
+    "eptp-switching": {
+        **secondary("ENABLE_EPT", "ENABLE_VM_FUNCTIONS"), "VM_FUNCTION_CONTROLS": 1,
+    },
+    "virtualization-exceptions": secondary("ENABLE_EPT", "EPT_VIOLATION_VE"),
+    "vmcs-shadowing": secondary("VMCS_SHADOWING"),
+    "tsc-scaling": {**secondary("USE_TSC_SCALING"), "TSC_MULTIPLIER": 1 << 48},
     "no-timer": {"PINBASED_CONTROLS": controls("pin")},
     "save-timer": _exit("SAVE_PREEMPTION_TIMER"),
     "host-pat-efer": _exit("LOAD_PAT", "LOAD_EFER"),
@@ -142,6 +150,7 @@ NEAR: Mapping[str, Changes] = {
 
 HELD_BY_OTHERS: Mapping[str, str] = {
     "control.eptp-accessed-dirty": "every profile with EPT has its accessed and dirty flags",
+    "control.x2apic-not-with-apic-accesses": "APIC accesses are not built: a reserved control",
     "entry-control.smm": "the reserved bits of the VM-entry controls refuse the same",
     "entry-control.event-error-code-protected-mode": "so does the rule for the vector",
     "host.ss-nonzero": "a 32-bit host; a 64-bit one breaks the address-space size, too",

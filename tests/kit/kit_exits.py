@@ -137,7 +137,22 @@ _add(
     {**_proc("RDTSC_EXITING"), **RING_3, "GUEST_CR4": 0x2024},
 )  # fmt: skip
 _controlled("PAUSE", "proc.PAUSE_EXITING", "f390", privileged=False)
-_controlled("DR_ACCESS", "proc.MOV_DR_EXITING", "0f21c0", 0x10)
+_controlled("DR_ACCESS", "proc.MOV_DR_EXITING", "0f21c0", 0x10, privileged=False)
+_add(
+    "#GP of MOV DR at CPL 3 where it does not exit", "exit.DR_ACCESS", "0f21c0", _faults(GP), RING_3
+)
+_add(
+    "an exit of MOV DR before #GP for CPL", "exit.DR_ACCESS", "0f21c0", _exits("DR_ACCESS", 16),
+    {**_proc("MOV_DR_EXITING"), **RING_3},
+)  # fmt: skip
+_add(
+    "an exit of MOV DR before #UD of DR4 by CR4.DE", "exit.DR_ACCESS", "0f21e0",
+    _exits("DR_ACCESS", 0x14), {**_proc("MOV_DR_EXITING"), "GUEST_CR4": 0x2028},
+)  # fmt: skip
+_add(
+    "#UD of DR4 by CR4.DE where MOV DR does not exit", "exit.DR_ACCESS", "0f21e0", _faults(UD),
+    {"GUEST_CR4": 0x2028},
+)  # fmt: skip
 _add(
     "an exit of MOV DR before general detect", "exit.DR_ACCESS", "0f21c0", _exits("DR_ACCESS", 16),
     {
@@ -155,7 +170,7 @@ _add(
 )  # fmt: skip
 _controlled("WBINVD", "sec.WBINVD_EXITING", "0f09")
 _controlled("RDRAND", "sec.RDRAND_EXITING", "0fc7f0", privileged=False)
-_add("RDSEED without the feature is #UD", "exit.EXCEPTION_OR_NMI", "0fc7f8", _faults(UD))
+_controlled("RDSEED", "sec.RDSEED_EXITING", "0fc7f8", privileged=False)
 _controlled("GDTR_IDTR_ACCESS", "sec.DESCRIPTOR_TABLE_EXITING", "0f0100", privileged=False)
 _controlled("LDTR_TR_ACCESS", "sec.DESCRIPTOR_TABLE_EXITING", "0f00d0")
 _add(
@@ -330,7 +345,7 @@ _add("#GP where it is in IA-32e mode", _TASK, "ff2c2500000300", _faults(GP),
 _EPT = "exit.EPT_VIOLATION control.sec.ENABLE_EPT"
 _load = "8b042500004000"  # mov eax, [0x400000]
 _PAGE = EPT_DIRECTORY + 2 * 8
-_add("a page that is not present", _EPT, _load, _exits("EPT_VIOLATION", 0x181),
+_add("a page that is not present", _EPT, _load, _exits("EPT_VIOLATION", 0x781),
      CONTEXTS["ept"], {_PAGE: 0})  # fmt: skip
 _add("a page that may be read", _EPT, _load, THROUGH, CONTEXTS["ept"])
 _add("without EPT", _EPT, _load, THROUGH, {}, {_PAGE: 0})

@@ -14,7 +14,7 @@ from vtx.spec import field as vmcs_field
 from vtx.spec import fields, profile
 from vtx.vmx.capability import REVISION, allowed_controls
 
-PROFILE = "haswell"
+PROFILE = "max"
 PML4, PAGE_DIRECTORY, HOST_GDT, HOST_IDT, HOST_TSS = (
     0x200000,
     0x202000,

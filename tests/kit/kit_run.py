@@ -12,7 +12,7 @@ from pathlib import Path
 
 import asm
 from tests.conftest import GUESTS
-from tests.kit.kit_layout import Case, table
+from tests.kit.kit_layout import PROFILE, Case, table
 from vtx.spec import EXITS
 from vtx.vmm.launch import RunOptions, run
 
@@ -63,7 +63,7 @@ def assemble(cases: Sequence[Case]) -> bytes:
 def run_kit(cases: Sequence[Case], engine: str) -> list[Report]:
     """Run the cases in VMX root mode on the emulated CPU."""
     options = RunOptions(
-        image=assemble(cases), image_name="kit", style="bare", cpu="haswell,+vmx", engine=engine,
+        image=assemble(cases), image_name="kit", style="bare", cpu=f"{PROFILE},+vmx", engine=engine,
         memory=16 << 20, max_instructions=60_000_000, append="1", hash_memory=False,
     )  # fmt: skip
     result = run(options)

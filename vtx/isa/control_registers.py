@@ -211,18 +211,22 @@ def smsw(i: Instruction) -> None:
 
 
 def move_debug(i: Instruction) -> None:
-    """MOV to or from DR0 to DR7; DR4 and DR5 are DR6 and DR7 unless CR4.DE is 1."""
+    """MOV to or from DR0 to DR7; DR4 and DR5 are DR6 and DR7 unless CR4.DE is 1.
+
+    Its VM exit comes before the faults for CPL and for CR4.DE, unlike those of other instructions
+    (SDM 3C, Instructions That Cause VM Exits Conditionally).
+    """
     to_debug = RegisterExt.is_dr(i.decoded.op0_register)
     number = _register_number(i, 0 if to_debug else 1)
     if number > 7:
         i.undefined()
-    if number in (4, 5):
-        i.fault_if((i.get("cr4") & CR4_DE) != 0, 6)
-    i.require_cpl(0)
     value, operand, register = _general(i, 1 if to_debug else 0)
     if i.non_root:
         direction = 0 if to_debug else _FROM_DR
         exit_when(i, MOV_DR_EXITING, EXIT_MOV_DR, number | direction | register << 8)
+    if number in (4, 5):
+        i.fault_if((i.get("cr4") & CR4_DE) != 0, 6)
+    i.require_cpl(0)
     with i.if_((i.get("dr7") & DR7_GD) != 0):
         i.put("fault_debug", DR6_BD)
         i.fault(DB)

@@ -19,8 +19,6 @@ from vtx.vmx.checks import BUILT_AS_CODE, checks
 Kind = Literal["check", "control", "exit"]
 
 UNBUILT_EXITS: Mapping[str, str] = {
-    "INIT_SIGNAL": "no INIT signals on one CPU",
-    "STARTUP_IPI": "no start-up IPIs on one CPU",
     "IO_SMI": "no SMM",
     "OTHER_SMI": "no SMM",
     "GETSEC": "no SMX",
@@ -29,9 +27,7 @@ UNBUILT_EXITS: Mapping[str, str] = {
     "APIC_ACCESS": "no virtualized APIC accesses",
     "VIRTUALIZED_EOI": "no virtual-interrupt delivery",
     "APIC_WRITE": "no APIC-register virtualization",
-    "VMFUNC": "no VM functions",
     "ENCLS": "no SGX",
-    "PML_FULL": "no page-modification logging",
     "XSAVES": "no XSAVE",
     "XRSTORS": "no XSAVE",
 }

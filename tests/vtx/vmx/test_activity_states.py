@@ -124,6 +124,7 @@ def test_an_injected_nmi_ends_shutdown(engine: str) -> None:
 
 @EVERY_ENGINE
 @pytest.mark.parametrize("state", [ACTIVE, HLT, SHUTDOWN])
+@pytest.mark.covers("exit.INIT_SIGNAL")
 def test_init_exits_and_a_start_up_ipi_is_discarded(engine: str, state: int) -> None:
     bench = make(engine, state)
     assert bench.enter() == 0
@@ -140,6 +141,7 @@ def test_init_exits_and_a_start_up_ipi_is_discarded(engine: str, state: int) -> 
 
 
 @EVERY_ENGINE
+@pytest.mark.covers("exit.STARTUP_IPI")
 def test_a_start_up_ipi_exits_from_wait_for_sipi_with_its_vector(engine: str) -> None:
     bench = make(engine, WAIT_FOR_SIPI)
     assert bench.enter() == 0

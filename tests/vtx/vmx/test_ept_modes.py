@@ -43,6 +43,7 @@ def make(engine: str, guest: bytes, user: bool, rights: int, *more: str, profile
     [(False, R | X, True), (False, R | XU, False), (True, R | X, False), (True, R | XU, True),
      (True, XU, True), (False, X, True)],
 )  # fmt: skip
+@pytest.mark.covers("control.sec.MODE_BASED_EPT_EXECUTE")
 def test_with_mode_based_control_each_mode_has_its_own_execute_bit(
     engine: str, user: bool, rights: int, allowed: bool
 ) -> None:
@@ -58,6 +59,7 @@ def test_with_mode_based_control_each_mode_has_its_own_execute_bit(
 
 
 @EVERY_ENGINE
+@pytest.mark.covers("control.sec.MODE_BASED_EPT_EXECUTE")
 def test_without_it_bit_10_means_nothing(engine: str) -> None:
     bench = make(engine, CALL_RAX, True, R | XU)
     assert bench.run() == EXITS.EPT_VIOLATION

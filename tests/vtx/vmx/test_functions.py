@@ -33,6 +33,7 @@ def make(engine: str, guest: bytes = LOAD_EDI + VMFUNC + LOAD_EDI + VMCALL, eax:
 
 
 @EVERY_ENGINE
+@pytest.mark.covers("control.vmfunc.EPTP_SWITCHING", "control.sec.ENABLE_VM_FUNCTIONS")
 def test_the_guest_goes_on_under_the_table_it_chose(engine: str) -> None:
     bench = make(engine, ecx=0xFFFF_FFFF_0000_0003)
     assert bench.run() == EXITS.VMCALL
@@ -56,6 +57,7 @@ def test_a_cpu_without_ve_has_no_eptp_index(engine: str) -> None:
      (0, 3, OTHER | 3 << 3 | 1, 1), (0, 3, OTHER | 2 << 3 | 6, 1), (0, 3, 1 << 45 | VALID_EPTP, 1),
      (0, 3, OTHER | VALID_EPTP | 1 << 8, 1), (0, 4, OTHER | VALID_EPTP, 1)],
 )  # fmt: skip
+@pytest.mark.covers("exit.VMFUNC", "control.vmfunc.EPTP_SWITCHING")
 def test_a_function_that_is_disabled_and_a_bad_choice_exit(
     engine: str, eax: int, ecx: int, eptp: int, functions: int
 ) -> None:
@@ -77,6 +79,7 @@ def test_there_is_no_function_64(engine: str, eax: int) -> None:
 
 
 @EVERY_ENGINE
+@pytest.mark.covers("control.sec.ENABLE_VM_FUNCTIONS")
 def test_without_the_control_vmfunc_is_undefined(engine: str) -> None:
     bench = make(engine)
     bench.use_ept()

@@ -32,6 +32,7 @@ def log(bench: Bench, index: int) -> int:
 
 
 @EVERY_ENGINE
+@pytest.mark.covers("control.sec.ENABLE_PML")
 def test_a_write_that_sets_a_dirty_flag_is_logged_once(engine: str) -> None:
     bench = make(engine, LOAD_EAX + STORE_EAX + STORE_EAX + VMCALL)
     assert bench.run() == EXITS.VMCALL
@@ -68,6 +69,7 @@ def test_pages_of_the_guests_tables_are_logged_by_the_walk(engine: str) -> None:
 
 
 @EVERY_ENGINE
+@pytest.mark.covers("exit.PML_FULL")
 def test_the_index_wraps_and_then_the_log_is_full(engine: str) -> None:
     guest = STORE_EAX + b"\x81\xc6\x00\x10\x00\x00" + STORE_EAX + VMCALL  # add esi, 1000h
     bench = make(engine, guest, index=0)
@@ -84,6 +86,7 @@ def test_the_index_wraps_and_then_the_log_is_full(engine: str) -> None:
 
 @EVERY_ENGINE
 @pytest.mark.parametrize("index", [512, 0x8000, 0xFFFF])
+@pytest.mark.covers("exit.PML_FULL")
 def test_an_index_beyond_the_log_exits_before_the_access(engine: str, index: int) -> None:
     bench = make(engine, STORE_EAX + VMCALL, index=index)
     bench.state.write("rax", 0x1234)

@@ -38,6 +38,7 @@ def intercept(bench: Bench, bitmap: int, encoding: int) -> None:
 
 
 @EVERY_ENGINE
+@pytest.mark.covers("control.sec.VMCS_SHADOWING")
 def test_a_guest_reads_and_writes_the_shadow_vmcs(engine: str) -> None:
     bench = make(engine, VMREAD + VMCALL)
     assert bench.run() == EXITS.VMCALL
@@ -97,6 +98,7 @@ def test_fields_of_exit_information_can_be_written(engine: str) -> None:
 
 
 @EVERY_ENGINE
+@pytest.mark.covers("control.sec.VMCS_SHADOWING")
 def test_without_the_control_both_exit(engine: str) -> None:
     for code, reason in ((VMREAD, EXITS.VMREAD), (VMWRITE, EXITS.VMWRITE)):
         bench = make(engine, code, link=(1 << 64) - 1)

@@ -30,6 +30,7 @@ def seen_tsc(bench: Bench) -> int:
     [(ONE, 1000, 5), (3 * ONE // 2, 1001, 7), (ONE // 3, 1 << 62, 0), (1, ONE + 5, 9),
      ((1 << 64) - 1, (1 << 64) - 4, (1 << 64) - 1)],
 )  # fmt: skip
+@pytest.mark.covers("control.sec.USE_TSC_SCALING")
 def test_the_guest_reads_the_tsc_times_the_multiplier_plus_the_offset(
     engine: str, multiplier: int, tsc: int, offset: int
 ) -> None:
@@ -67,6 +68,7 @@ def pausing(engine: str, guest: bytes, gap: int, window: int, *proc: str) -> Ben
 
 
 @EVERY_ENGINE
+@pytest.mark.covers("control.sec.PAUSE_LOOP_EXITING", "exit.PAUSE")
 def test_a_loop_that_lasts_longer_than_the_window_exits(engine: str) -> None:
     """PAUSEs at 0, 2, 4, ...: the first that is more than 6 ticks behind the first exits."""
     bench = pausing(engine, (PAUSE + NOP) * 20 + VMCALL, 2, 6)

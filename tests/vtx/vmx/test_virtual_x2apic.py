@@ -27,6 +27,7 @@ def make(engine: str, guest: bytes, threshold: int = 0, value: int = 0, index: i
 
 
 @EVERY_ENGINE
+@pytest.mark.covers("control.sec.VIRTUALIZE_X2APIC_MODE")
 def test_rdmsr_reads_eight_bytes_of_the_virtual_apic_page(engine: str) -> None:
     bench = make(engine, RDMSR + VMCALL)
     assert bench.run() == EXITS.VMCALL
@@ -66,6 +67,7 @@ def test_the_msr_bitmap_goes_first(engine: str) -> None:
 
 
 @EVERY_ENGINE
+@pytest.mark.covers("control.sec.VIRTUALIZE_X2APIC_MODE")
 def test_without_the_control_it_is_the_apic_itself(engine: str) -> None:
     bench = make(engine, RDMSR + VMCALL)
     bench.vmwrite("SECONDARY_PROCBASED_CONTROLS", 0)

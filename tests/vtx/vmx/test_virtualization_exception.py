@@ -42,6 +42,7 @@ ADVANCED = 1 << 10  # a supervisor-mode address that may be written
     ("code", "entry", "qualification"),
     [(LOAD_EAX, 0, 1 | 0x180), (STORE_EAX, DATA | 6 << 3 | 1, 2 | 1 << 3 | 0x180)],
 )
+@pytest.mark.covers("control.sec.EPT_VIOLATION_VE")
 def test_a_convertible_violation_is_vector_20_with_the_information_written(
     engine: str, code: bytes, entry: int, qualification: int
 ) -> None:
@@ -111,6 +112,7 @@ def test_a_contributory_fault_on_the_way_to_the_handler_is_a_double_fault(engine
 
 
 @EVERY_ENGINE
+@pytest.mark.covers("control.sec.EPT_VIOLATION_VE")
 def test_without_the_control_violations_exit(engine: str) -> None:
     bench = make(engine, LOAD_EAX, 0)
     bench.use_ept()
