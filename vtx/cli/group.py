@@ -82,6 +82,10 @@ class LazyGroup(click.Group):
             # Here, because click would turn it into exit status 1 one level further out.
             silence_stdout()
             raise click.exceptions.Exit(BROKEN_PIPE) from None
+        except KeyboardInterrupt:
+            # Here, because click would begin a line of its own for it.
+            complain("interrupted")
+            raise click.exceptions.Exit(INTERRUPTED) from None
 
     def _status(self, args: Sequence[str] | None) -> int:
         try:

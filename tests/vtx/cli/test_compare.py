@@ -31,7 +31,9 @@ def compared(
 
     found: list[tuple[Any, list[str]]] = []
 
-    def compare(options: RunOptions, styles: list[str], on_progress: object = None) -> Comparison:
+    def compare(
+        options: RunOptions, styles: list[str], on_progress: object = None, **_: object
+    ) -> Comparison:
         found.append((options, styles))
         runs = [
             ending(

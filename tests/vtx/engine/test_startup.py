@@ -85,12 +85,10 @@ def test_a_startup_ipi_is_dropped_by_a_running_cpu(engine: Reference) -> None:
     assert engine.cpu.state.read("rip") == 0x1234
 
 
-def test_in_vmx_non_root_operation_both_wait_for_the_vm_exit_that_is_not_built(
-    engine: Reference,
-) -> None:
+def test_a_guest_that_runs_discards_a_start_up_ipi(engine: Reference) -> None:
     engine.cpu.state.write("vmx", NON_ROOT)
-    engine.cpu.signals.raise_init()
+    engine.cpu.signals.raise_startup(5)
 
     assert not settle(engine)
-    assert engine.cpu.signals.init
+    assert engine.cpu.signals.startup is None
     assert engine.cpu.state.read("rip") == 0x1234

@@ -204,13 +204,13 @@ def test_a_vmm_whose_vmx_instruction_fails_ends_with_status_8(
         name = "wrong"
 
         def handle_cpuid(self, exit: Exit) -> Action:
-            self.port.vmwrite("EXIT_REASON", 0)
-            raise AssertionError("the CPU let a read-only field be written")
+            self.port.vmwrite("TSC_MULTIPLIER", 0)
+            raise AssertionError("the CPU let a field be written that it does not have")
 
     ending = ended_by(Wrong, teeth, options, monkeypatch)
 
     assert (ending.how, ending.exit_status) == ("vmm_error", 8)
-    assert "VMWRITE of EXIT_REASON failed" in ending.message
+    assert "VMWRITE of TSC_MULTIPLIER failed" in ending.message
 
 
 def test_every_ending_has_the_status_that_the_command_line_promises() -> None:

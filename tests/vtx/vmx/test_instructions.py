@@ -101,14 +101,6 @@ def test_vmread_and_vmwrite_of_an_unknown_field_are_error_12(engine: str) -> Non
 
 
 @EVERY_ENGINE
-def test_vmwrite_of_exit_information_is_error_13(engine: str) -> None:
-    bench = Bench(engine)
-    bench.state.write("rax", FIELDS.EXIT_REASON)
-    bench.host(VMWRITE_RAX_RBX, 1)
-    assert (flags(bench), bench.error) == ((0, 1), 13)
-
-
-@EVERY_ENGINE
 @pytest.mark.covers("check.basic.vmlaunch-clear", "check.basic.vmresume-launched")
 def test_launch_state_decides_between_vmlaunch_and_vmresume(engine: str) -> None:
     bench = Bench(engine, guest=VMCALL)
