@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from vtx.engine.families import load_all
-from vtx.engine.native import batch_code, page_code
+from vtx.engine.native import batch_code, block_code, page_code
 from vtx.engine.native.arena import Arena, ArenaFullError
 from vtx.engine.native.compiler import CompileError, host_compiler
 from vtx.engine.native.dispatch import ROUTINES as DISPATCHED
@@ -138,7 +138,7 @@ def _walks_text() -> str:
 
 
 def _pages_text() -> str:
-    functions = (*page_code.FUNCTIONS, *batch_code.FUNCTIONS)
+    functions = (*page_code.FUNCTIONS, *block_code.FUNCTIONS, *batch_code.FUNCTIONS)
     return module_text(functions, (page_code.translate_page, *batch_code.VISIBLE))
 
 

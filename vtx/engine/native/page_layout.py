@@ -1,4 +1,4 @@
-"""What `page_code` and `batch_code` find where: jobs, lists and tables, by offsets in bytes.
+"""What `page_code`, `block_code` and `batch_code` find where: jobs, lists, tables, by offsets.
 
 A *job* is an array of words that says what is to be done and where everything lies. Lists tell
 Python what was done; the tables are those that `flat` fills.
@@ -42,5 +42,5 @@ P_KNOWN, P_NEXT, P_SIZE, P_CODE, P_OUT, P_PATCHES, P_JUMPS, P_FLAGS, P_TARGET, P
 FALLS, LEAVES = 1, 2
 PATCH = 16
 JUMP_SIZE, JUMP_FIELD, JUMP_ADDEND, JUMP_OPCODE = 5, 1, -4, 0xE9
-_SPARE = 64
+SPARE = 64
 """Bytes behind code that may be overwritten."""
