@@ -17,6 +17,7 @@ from vtx.engine.native.page_layout import (
     ENTRIES,
     FIRST_IP,
     FIRST_LINK,
+    HOLE,
     IP_MASK,
     IS_NEW,
     JUMP_ADDEND,
@@ -120,6 +121,11 @@ def install_batch(j: int) -> int:
             return 0
         if below(u32(link + 12), 4096) == 0:
             return 0
+        stub = u32(link) - u64(j + HOLE)
+        if below(stub, beyond) == 0:
+            return 0
+        # It may have been led to a block of another batch, which is not there now.
+        put32(base + start + u32(link + 4), stub + i32(link + 8))
         put32(base + start + u32(link), number)
         number += 1
         link += LINK

@@ -233,3 +233,46 @@ taken:  mov al, 0x10
     blocks = [batch.blocks for view in views.values() for batch in view.batches]
     assert len(blocks) < sum(len(words) // 8 for words in blocks)
     assert len(engine._translations._blocks) < sum(len(words) // 8 for words in blocks)
+
+
+BESIDE = """
+        .intel_syntax noprefix
+        .code64
+        .globl _start
+_start: xor ebx, ebx
+first:  inc ebx
+        cmp ebx, 3
+        jae out
+        mov dword ptr [rip + datum], 7
+        lea rax, [rip + second]
+        jmp rax
+out:    mov al, 0x10
+        out 0xf4, al
+        .balign 64
+datum:  .long INITIAL
+        .balign 64
+second: add esi, 1
+        add esi, 2
+        add esi, 3
+        add esi, 4
+        add esi, 5
+        add esi, 6
+        add esi, 7
+        add esi, 8
+        jmp first
+"""
+
+
+def test_a_jump_to_code_that_its_record_does_not_have_waits_for_it(
+    assemble_source: Callable[[str], bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # `second` is met once the datum beside it has changed: its record has nothing of `first`.
+    records = records_in(tmp_path)
+    monkeypatch.setattr(page_cache, "page_records", lambda: records)
+    ends = []
+    for engine, initial in (("native", 1), ("native", 1), ("native", 7), ("reference", 7)):
+        image = assemble_source(BESIDE.replace("INITIAL", str(initial)))
+        session = launch(RunOptions(image, "x", engine=engine, style="bare")).session
+        assert drive(session, 1000).how == "debug_exit"
+        ends.append((session.registers(), session.retired))
+    assert ends[1:] == ends[:-1]
