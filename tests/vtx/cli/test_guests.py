@@ -92,6 +92,8 @@ def test_ctrl_c_is_130_and_leaves_a_whole_trace(tmp_path: Path) -> None:
         [sys.executable, "-m", "vtx", "run", str(GUESTS / "loop" / "loop.s"), "--trace", str(path)],
         stdin=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
+        # A shell lets what it runs in the background ignore interrupts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         while not path.exists() and running.poll() is None:
